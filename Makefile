@@ -1,0 +1,52 @@
+# Everything sets itself up: `make test` and `make demo` need Python 3.11 to 3.13 and make.
+
+# The first Python of a supported version; `make PYTHON=... test` chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := demo
+
+.PHONY: help install test test-fast lint format docs demo clean
+
+help:
+	@echo "make test       set up and run all tests"
+	@echo "make test-fast  only those without CASA"
+	@echo "make demo       self-calibrate the 3C273 data that casadata ships, in ./$(DEMO)"
+	@echo "make lint       ruff, mypy and the check of man pages and completions"
+	@echo "make docs       write man pages and completions again"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 to 3.13 found; make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	@touch $@
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -m 'not casa and not slow'
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+docs: $(STAMP)
+	$(BIN)/python tools/make_man.py
+	$(BIN)/python tools/make_completions.py
+
+demo: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/selfcal-3c273.sh $(DEMO)
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info src/*.egg-info

@@ -1,0 +1,5 @@
+"""``python -m peelkit``."""
+
+from peelkit.cli.main import cli
+
+cli(prog_name="peelkit")

@@ -1,0 +1,90 @@
+"""The ``peelkit`` entry point, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import click
+
+from peelkit import __version__
+from peelkit.cli import options
+from peelkit.cli.mask import mask
+from peelkit.cli.selfcal import selfcal
+from peelkit.cli.snr_estimate import snr_estimate
+from peelkit.cli.state import RunState
+from peelkit.cli.stats import stats
+from peelkit.cli.undo import undo
+from peelkit.errors import PeelkitError
+
+EXIT_STATUS = {
+    0: "done",
+    1: "a bug in peelkit: the traceback is kept",
+    2: "the command line makes no sense",
+    3: "the data will not do: missing column, empty mask, all flagged, wrong frame",
+    4: "an engine (CASA) failed: its last log lines are shown, and where the log is",
+    5: "it ran, and the answer is no: S/N too low, round rejected, residual worse",
+    130: "interrupted",
+}
+
+
+class Failure(click.ClickException):
+    """A `PeelkitError` as click shows it: one line on stderr, and its exit code."""
+
+    def __init__(self, error: PeelkitError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code  # type: ignore[misc]  # click reads it from the instance
+
+
+class PeelkitGroup(click.Group):
+    """A group whose commands end with the exit codes of the contract."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run; a `PeelkitError` becomes one line and its exit code, a bug keeps its traceback."""
+        try:
+            return super().invoke(ctx)
+        except PeelkitError as error:
+            raise Failure(error) from error
+        except KeyboardInterrupt:
+            click.echo("peelkit: interrupted; the data are as they were.", err=True)
+            ctx.exit(130)
+
+
+def _terminated(_signum: int, _frame: FrameType | None) -> None:
+    # kill and a closing terminal end the children and clean up just as Ctrl-C does.
+    raise KeyboardInterrupt
+
+
+@click.group(
+    cls=PeelkitGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 done, 1 a bug, 2 usage, 3 the data will not do, 4 an engine failed, "
+    "5 it ran and the answer is no, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="peelkit")
+@options.verbosity
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Self-calibrate a Measurement Set, and peel bright sources from it.
+
+    Each command reads and writes an MS or an image and leaves a JSON sidecar, which the next command
+    reads with --from.
+
+    \b
+    peelkit snr-estimate 3C273.ms
+    peelkit selfcal 3C273.ms --from 3C273.ms.snr-estimate.peelkit.json
+    peelkit stats 3C273.selfcal/first.image 3C273.selfcal/final.image
+    """
+    ctx.ensure_object(RunState)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGTERM, _terminated)
+        signal.signal(signal.SIGHUP, _terminated)
+    # Engines and numpy read these once, at import.
+    os.environ.setdefault("MPLBACKEND", "agg")
+
+
+for _command in (snr_estimate, mask, selfcal, stats, undo):
+    cli.add_command(_command)

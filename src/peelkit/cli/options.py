@@ -1,0 +1,199 @@
+"""Options that several commands share: one definition per concept."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from peelkit.cli.state import RunState
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+
+def _set_verbosity(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        state = ctx.ensure_object(RunState)
+        state.verbosity = 1 if param.name == "verbose" else -1
+    if not ctx.resilient_parsing:
+        from peelkit.cli.console import configure_logging
+
+        configure_logging(ctx.ensure_object(RunState).verbosity)
+
+
+def verbosity(function: F) -> F:
+    """-v and -q, on the group and on each command."""
+    function = click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_verbosity,
+        help="Errors only on stderr.",
+    )(function)
+    return click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_verbosity,
+        help="Show the engines' own log lines.",
+    )(function)
+
+
+def _set_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(RunState).json = True
+
+
+def _set_sidecar(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        ctx.ensure_object(RunState).sidecar = value
+
+
+def common(function: F) -> F:
+    """What every command takes: --json, --sidecar, -v, -q."""
+    function = verbosity(function)
+    function = click.option(
+        "--sidecar",
+        type=PATH,
+        expose_value=False,
+        callback=_set_sidecar,
+        help="Write the JSON sidecar here instead of beside the product.",
+    )(function)
+    return click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_json,
+        help="Print the sidecar's JSON on stdout instead of a table.",
+    )(function)
+
+
+ms_argument = click.argument("ms", type=PATH)
+
+overwrite = click.option(
+    "--overwrite", is_flag=True, help="Replace products that exist; without it that is an error."
+)
+
+
+def selection_options(*words: str) -> Callable[[F], F]:
+    """Give CASA's selection options ``words``, packed into one `Selection` argument."""
+    help_texts = {
+        "field": "Field by id or name, as in CASA: 0, 0~3, 3C273.",
+        "spw": "Spectral windows and channels, as in CASA: 0~3, 0:5~60.",
+        "scan": "Scans, as in CASA: 1~4.",
+        "antenna": "Antennas by name or id.",
+        "uvrange": "Baseline range for the solve, as in CASA: '>1klambda', '100~500m'.",
+    }
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            from peelkit.selection import Selection
+
+            chosen = {word: kwargs.pop(word) for word in words}
+            return function(*args, selection=Selection(**chosen), **kwargs)
+
+        for word in reversed(words):
+            wrapper = click.option(f"--{word}", default="", help=help_texts[word])(wrapper)
+        return wrapper  # type: ignore[return-value]
+
+    return decorate
+
+
+def from_option(help_text: str) -> Callable[[F], F]:
+    """--from SIDECAR, as the argument ``plan``."""
+    return click.option("--from", "plan", type=PATH, metavar="SIDECAR", help=help_text)
+
+
+def snr_thresholds(function: F) -> F:
+    """--phase-snr and --amplitude-snr."""
+    function = click.option(
+        "--amplitude-snr",
+        type=click.FloatRange(min=1),
+        default=10.0,
+        show_default=True,
+        help="S/N per solution from which amplitudes are solved.",
+    )(function)
+    return click.option(
+        "--phase-snr",
+        type=click.FloatRange(min=1),
+        default=3.0,
+        show_default=True,
+        help="S/N per solution from which phases are solved.",
+    )(function)
+
+
+def imaging_options(function: F) -> F:
+    """Give the imaging options, in CASA's words; `imaging_choices` packs them."""
+    for option in reversed(
+        [
+            click.option(
+                "--imsize",
+                type=click.IntRange(min=64),
+                help="Pixels a side; chosen from the primary beam if not given.",
+            ),
+            click.option(
+                "--cell", help="Pixel size, such as 0.5arcsec; a fifth of the beam if not given."
+            ),
+            click.option(
+                "--robust",
+                type=click.FloatRange(-2, 2),
+                default=0.5,
+                show_default=True,
+                help="Of Briggs weighting.",
+            ),
+            click.option(
+                "--nterms",
+                type=click.IntRange(1, 4),
+                help="Taylor terms of the spectrum; 2 from 10 % bandwidth if not given.",
+            ),
+            click.option(
+                "--scales",
+                default="",
+                help="Scales of multi-scale clean in pixels, such as 0,5,12.",
+            ),
+            click.option(
+                "--gridder",
+                type=click.Choice(["standard", "wproject"]),
+                help="Chosen from the w term if not given.",
+            ),
+            click.option(
+                "--niter",
+                type=click.IntRange(min=1),
+                default=20000,
+                show_default=True,
+                help="Clean components at most.",
+            ),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def imaging_choices(values: dict[str, Any]) -> Any:
+    """Pack what `imaging_options` gave into a `peelkit.core.imaging.Choices`."""
+    from peelkit.core.imaging import Choices
+    from peelkit.selection import parse_angle_arcsec
+
+    scales = values["scales"].replace(" ", "")
+    if scales and not all(piece.isdigit() for piece in scales.split(",")):
+        raise click.BadParameter(
+            f"{values['scales']!r} is not a list of pixels, such as 0,5,12.", param_hint="--scales"
+        )
+    return Choices(
+        imsize=values["imsize"],
+        cell_arcsec=parse_angle_arcsec(values["cell"]) if values["cell"] else None,
+        robust=values["robust"],
+        nterms=values["nterms"],
+        scales=tuple(int(piece) for piece in scales.split(",")) if scales else (),
+        gridder=values["gridder"],
+        niter=values["niter"],
+        uvrange=values.get("imaging_uvrange") or "",
+    )

@@ -1,0 +1,299 @@
+"""``peelkit selfcal``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from peelkit import sidecar
+from peelkit.cli import options
+from peelkit.cli.console import TextTable
+from peelkit.cli.finish import finish
+from peelkit.cli.state import RunState
+from peelkit.errors import OptionError
+
+if TYPE_CHECKING:
+    from peelkit.selection import Selection
+
+
+def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
+    return click.option(f"--{name}", name, type=kind, multiple=True, help=help_text, **keywords)
+
+
+@click.command("selfcal", short_help="Self-calibrate: image, solve, measure, accept or go back.")
+@options.ms_argument
+@click.option(
+    "--out",
+    type=options.PATH,
+    help="Folder for gain tables, images and plots [default: <MS>.selfcal].",
+)
+@_many(
+    "solint",
+    str,
+    "Solution interval: inf (per scan), int, 3int, or a time such as 30s. Several make a ladder; auto chooses.",
+    default=("auto",),
+    show_default=True,
+)
+@_many(
+    "calmode",
+    click.Choice(["p", "a", "ap"]),
+    "Phases, amplitudes or both: once, or once for each solint [default: p].",
+)
+@_many(
+    "combine",
+    str,
+    "Data to combine in a solve: spw, scan, or spw,scan; once, or once for each solint.",
+)
+@_many(
+    "gaintype",
+    click.Choice(["G", "T"]),
+    "G for each polarisation, T for both together; once, or once for each solint [default: G].",
+)
+@options.from_option("Follow the ladder in the sidecar of 'peelkit snr-estimate'.")
+@click.option(
+    "--refant",
+    default="",
+    help="Reference antennas in order of preference; chosen if not given: central, little flagged.",
+)
+@click.option(
+    "--minsnr",
+    type=click.FloatRange(min=0, min_open=True),
+    help="S/N below which a solution is dropped [default: 3, or 2 in a large array with phases well above it].",
+)
+@click.option(
+    "--minblperant",
+    type=click.IntRange(min=3),
+    help="Baselines that an antenna needs [default: 4, for amplitudes 6].",
+)
+@click.option(
+    "--solnorm/--no-solnorm",
+    default=True,
+    show_default=True,
+    help="Keep the mean amplitude of the solutions at 1, and with it the flux scale.",
+)
+@options.selection_options("field", "spw", "scan", "uvrange")
+@click.option(
+    "--datacolumn",
+    type=click.Choice(["data", "corrected"]),
+    default="data",
+    show_default=True,
+    help="Column to calibrate.",
+)
+@click.option(
+    "--applymode",
+    type=click.Choice(["calonly", "calflag"]),
+    default="calonly",
+    show_default=True,
+    help="calflag also flags the data of failed solutions in MS.",
+)
+@click.option(
+    "--interp",
+    default="",
+    help="Interpolation of the solutions: linear, linearPD, linearperobs, nearest; chosen if not given.",
+)
+@click.option(
+    "--spwmap",
+    default="",
+    help="Spw whose solutions each spw gets, such as 0,0,0,0; by itself where spws are combined.",
+)
+@click.option(
+    "--calwt/--no-calwt",
+    default=False,
+    show_default=True,
+    help="Scale the weights by the gains too.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=12, show_default=True, help="Rounds at most."
+)
+@options.snr_thresholds
+@click.option(
+    "--mask",
+    type=options.PATH,
+    help="Cleaning mask (CASA, FITS) or regions (.crtf, .reg) for all rounds; made if not given.",
+)
+@click.option(
+    "--mask-threshold",
+    type=click.FloatRange(min=2),
+    default=4.5,
+    show_default=True,
+    help="Sigma that the mask opens to; it starts at twice as much.",
+)
+@click.option(
+    "--nsigma",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Depth of cleaning in the mask [default: 3, or 1 above a dynamic range of 5000].",
+)
+@click.option(
+    "--model",
+    type=options.PATH,
+    multiple=True,
+    help="Model image [Jy/pixel] for the first round, once for each Taylor term.",
+)
+@click.option(
+    "--flux-range",
+    type=float,
+    nargs=2,
+    default=(0.95, 1.5),
+    show_default=True,
+    help="Change of the integrated flux that a round may make.",
+)
+@click.option(
+    "--max-beam-change",
+    type=click.FloatRange(min=0),
+    default=0.05,
+    show_default=True,
+    help="Change of the beam's area, as a fraction.",
+)
+@click.option(
+    "--max-failed",
+    type=click.FloatRange(0, 1),
+    default=0.25,
+    show_default=True,
+    help="Failed solutions, as a fraction.",
+)
+@options.imaging_options
+@click.option("--imaging-uvrange", help="Baselines to image; the solve has --uvrange.")
+@click.option(
+    "--plots/--no-plots",
+    default=True,
+    show_default=True,
+    help="Plot gains, rounds and images into the folder.",
+)
+@options.overwrite
+@options.common
+@click.pass_context
+def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -> None:
+    """Self-calibrate one field of MS, and measure after each round whether it helped.
+
+    A round images, predicts the clean model, solves for gains on the original data, applies them,
+    images again and compares: the S/N over the image and near the source may not fall, flux, beam and
+    position must hold, few solutions may fail. What does not help is taken back. All work is done on
+    a copy of the selected data; at the end CORRECTED_DATA and MODEL_DATA are written ('peelkit undo' puts
+    back what was there). An interrupted run goes on where it was if it is started again. Exit status 5
+    if no round helped: MS is then as it was.
+
+    \b
+    Examples:
+      peelkit selfcal 3C273.ms
+      peelkit selfcal 3C273.ms --from 3C273.ms.snr-estimate.peelkit.json
+      peelkit selfcal target.ms --field 2 --solint inf --solint 30s --solint inf \\
+          --calmode p --calmode p --calmode ap --refant ea10
+    """
+    from peelkit.core import selfcal as work
+    from peelkit.core.verdict import Limits
+
+    state = ctx.ensure_object(RunState)
+    if values["plan"] is not None and values["solint"] != ("auto",):
+        raise OptionError("--from and --solint exclude each other; give one.")
+    if len(values["solint"]) > 1 and "auto" in values["solint"]:
+        raise OptionError("--solint auto stands alone; name all intervals, or none.")
+    low, high = values["flux_range"]
+    if not 0 < low <= 1 <= high:
+        raise OptionError(f"--flux-range {low:g} {high:g}: must enclose 1, such as 0.95 1.5.")
+    plan = None
+    if values["plan"] is not None:
+        record = sidecar.read(values["plan"], "snr-estimate")
+        plan = tuple(record["results"]["ladder"])
+        if not plan:
+            raise OptionError(
+                f"{values['plan']}: its ladder is empty; self-calibration was not possible."
+            )
+    chosen = work.SelfcalOptions(
+        out=values["out"],
+        solints=values["solint"],
+        calmodes=values["calmode"],
+        combines=values["combine"],
+        gaintypes=values["gaintype"],
+        plan=plan,
+        refant=values["refant"],
+        minsnr=values["minsnr"],
+        minblperant=values["minblperant"],
+        solnorm=values["solnorm"],
+        datacolumn=values["datacolumn"],
+        applymode=values["applymode"],
+        interp=values["interp"],
+        spwmap=_spwmap(values["spwmap"]),
+        calwt=values["calwt"],
+        rounds=values["rounds"],
+        phase_snr=values["phase_snr"],
+        amplitude_snr=values["amplitude_snr"],
+        mask=values["mask"],
+        mask_threshold=values["mask_threshold"],
+        nsigma=values["nsigma"],
+        model=values["model"],
+        limits=Limits(low, high, values["max_beam_change"], values["max_failed"]),
+        choices=options.imaging_choices(values),
+        plots=values["plots"],
+        overwrite=values["overwrite"],
+    )
+    with state.progress() as progress:
+        outcome = work.selfcal(ms, selection, chosen, progress)
+    finish(ctx, outcome, default_sidecar=sidecar.ms_sidecar(ms, work.COMMAND), tables=tables)
+
+
+def _spwmap(text: str) -> tuple[int, ...]:
+    if not text:
+        return ()
+    pieces = text.replace(" ", "").strip("[]").split(",")
+    if not all(piece.isdigit() for piece in pieces):
+        raise click.BadParameter(
+            f"{text!r} is not a list of spw ids, such as 0,0,0,0.", param_hint="--spwmap"
+        )
+    return tuple(int(piece) for piece in pieces)
+
+
+def tables(results: dict[str, Any]) -> list[TextTable]:
+    """Tables for people."""
+
+    def figures(item: dict[str, Any]) -> list[str]:
+        return [
+            f"{item['peak_jy_beam']:.5g}",
+            f"{1e3 * item['rms_jy_beam']:.4g}",
+            f"{item['dynamic_range']:.0f}",
+            f"{item['flux_jy']:.5g}" if item["flux_jy"] is not None else "-",
+        ]
+
+    rows = [["", "first image", "", "", *figures(results["first"]), "", ""]]
+    for number, item in enumerate(results["rounds"], start=1):
+        shown = figures(item) if item["image"] else ["-", "-", "-", "-"]
+        snr = item["snr"]
+        rows.append(
+            [
+                str(number),
+                f"{item['solint']} {item['calmode']}",
+                " ".join(filter(None, [item["gaintype"], item["combine"]])),
+                f"{snr:.0f}" if snr is not None else "-",
+                *shown,
+                f"{item['solutions_failed']}/{item['solutions']}",
+                ("accepted: " if item["accepted"] else "rejected: ") + item["reason"],
+            ]
+        )
+    notes = []
+    for number, item in enumerate(results["rounds"], start=1):
+        notes += [f"Round {number}: {line}." for line in item["suspicious"]]
+    first, final = results["first"], results["final"]
+    if results["gaintables"]:
+        notes.append(
+            f"Before and after, in the same mask: rms {1e3 * first['rms_jy_beam']:.4g} to "
+            f"{1e3 * final['rms_jy_beam']:.4g} mJy/beam, dynamic range {first['dynamic_range']:.0f} to "
+            f"{final['dynamic_range']:.0f}, flux {first['flux_jy']:.5g} to {final['flux_jy']:.5g} Jy."
+        )
+        notes.append(f"Gain tables: {', '.join(results['gaintables'])}")
+    notes.append(f"Image: {final['image']}")
+    if results["plots"]:
+        notes.append(f"Plots: {', '.join(results['plots'])}")
+    columns = [
+        "round",
+        "solint",
+        "solve",
+        "S/N",
+        "peak [Jy/beam]",
+        "rms [mJy/beam]",
+        "dyn. range",
+        "flux [Jy]",
+        "failed",
+        "verdict",
+    ]
+    return [TextTable(columns, rows, notes=notes)]

@@ -1,0 +1,298 @@
+"""``peelkit stats``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from peelkit.cli import options
+from peelkit.cli.console import TextTable
+from peelkit.cli.finish import finish
+from peelkit.cli.state import RunState
+from peelkit.errors import DataError
+
+UNITS = ((1.0, "Jy"), (1e3, "mJy"), (1e6, "uJy"), (1e9, "nJy"))
+ANGLES = ((1.0, "arcsec"), (1e3, "mas"), (1e6, "uas"))
+
+
+class AngleType(click.ParamType):
+    """An angle on the sky, in arcseconds if it has no unit."""
+
+    name = "angle"
+    _factors = {"": 1.0, "arcsec": 1.0, '"': 1.0, "arcmin": 60.0, "'": 60.0, "deg": 3600.0}  # noqa: RUF012
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Arcseconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?\d+)?)\s*(\D*?)\s*", value)
+        if not match or match.group(2) not in self._factors or float(match.group(1)) <= 0:
+            self.fail(f"{value!r}: use a positive angle such as 90arcsec, 2.5arcmin or 0.1deg.")
+        return float(match.group(1)) * self._factors[match.group(2)]
+
+
+@click.command("stats", short_help="Noise, dynamic range and fluxes of images, side by side.")
+@click.argument("images", metavar="IMAGE...", type=options.PATH, nargs=-1, required=True)
+@click.option(
+    "--reference",
+    type=options.PATH,
+    help="Image to compare with: its peak for the dynamic range, its sources for the fluxes.  "
+    "[default: the first IMAGE]",
+)
+@click.option(
+    "--regions",
+    type=options.PATH,
+    help="CRTF or DS9 regions of the bright sources: local figures around each; their fluxes are "
+    "not compared.  [default: the reference's brightest source]",
+)
+@click.option(
+    "--mask",
+    type=options.PATH,
+    help="Mask image (1 on sources): left out of every rms, and what the flux is the integral of.  "
+    "[default: the sources found in any IMAGE]",
+)
+@click.option(
+    "--radius",
+    "radius_arcsec",
+    type=AngleType(),
+    help="Radius of the circle for the local rms: 90arcsec, 2.5arcmin; a bare number is in "
+    "arcsec.  [default: 30 beams]",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Threshold of the source finder, in sigma of the local noise.",
+)
+@click.option(
+    "--match-radius",
+    "match_radius_arcsec",
+    type=AngleType(),
+    help="Largest distance of a source from its counterpart in the reference, as --radius.  "
+    "[default: half a beam]",
+)
+@click.option("--csv", type=options.PATH, help="Write the figures to this CSV file too.")
+@click.option(
+    "--plot",
+    type=options.PATH,
+    help="Plot cutouts of each region to this png, pdf or svg file, and, with a reference, flux "
+    "against flux to the file beside it whose name ends in -flux.",
+)
+@options.overwrite
+@options.common
+@click.pass_context
+def stats(ctx: click.Context, images: tuple[Path, ...], **chosen: Any) -> None:
+    """Measure images: noise, dynamic range, fluxes; several side by side.
+
+    rms is robust (1.4826 times the median absolute deviation) outside the sources of all the
+    images, so on the same pixels in images of one grid; the plain standard deviation is given
+    beside it. The local rms, in a circle around each region, keeps the artefacts and leaves out
+    only the regions and what the best of the images shows to be sources. Dynamic range is peak over
+    rms, also with the peak of the reference, since a peeled source is no longer there. Fluxes of
+    the other sources are measured over the same patch of sky in both images. Images may be CASA or
+    FITS, on different grids.
+
+    The sidecar goes beside the first IMAGE: IMAGE.stats.peelkit.json, and for a comparison
+    REFERENCE-LAST.stats.peelkit.json.
+
+    \b
+    Examples:
+      peelkit stats first.image
+      peelkit stats first.image selfcal.image peeled.image --regions bright.crtf --plot stats.png
+      peelkit stats peeled.fits --reference first.fits --radius 2.5arcmin --csv stats.csv --json
+    """
+    from peelkit.core import stats as work
+
+    state = ctx.ensure_object(RunState)
+    asked = work.StatsOptions(**chosen)
+    default = work.default_sidecar(images, asked.reference)
+    if state.sidecar is None and images[0].exists() and not os.access(default.parent, os.W_OK):
+        raise DataError(
+            f"{default.parent}: not writable, so the sidecar cannot go beside {images[0].name}; "
+            "give --sidecar PATH."
+        )
+    with state.progress() as progress:
+        outcome = work.stats(images, asked, progress)
+    finish(ctx, outcome, default_sidecar=default, tables=tables)
+
+
+def tables(results: dict[str, Any]) -> list[TextTable]:
+    """Tables for people: noise, then fluxes, then regions if some were given."""
+    entries = list(results["images"])
+    reference = results["reference"]
+    if reference and reference["path"] not in [entry["path"] for entry in entries]:
+        entries.insert(0, reference)
+    entries = [
+        # The reference is not compared with itself.
+        entry | {"sources_compared": None}
+        if reference and entry["path"] == reference["path"]
+        else entry
+        for entry in entries
+    ]
+    names = _names([entry["path"] for entry in entries])
+    if reference:
+        names = [
+            f"{name} (ref.)" if entry["path"] == reference["path"] else name
+            for name, entry in zip(names, entries, strict=True)
+        ]
+    radius = results["local_radius_arcsec"]
+    around = results["places"][0]
+    around = "the brightest source" if around == "brightest" else around
+    noise = _table(
+        names,
+        entries,
+        [
+            ("global rms", "Jy/beam", "rms_global_jy_beam"),
+            ("local rms", "Jy/beam", "rms_local_jy_beam"),
+            ("plain rms", "Jy/beam", "rms_plain_jy_beam"),
+            ("peak", "Jy/beam", "peak_jy_beam"),
+            ("minimum", "Jy/beam", "minimum_jy_beam"),
+            ("DR", "", "dynamic_range"),
+            ("DR (ref. peak)", "", "dynamic_range_reference_peak"),
+            ("DR (local)", "", "dynamic_range_local"),
+        ],
+        title="Noise and dynamic range",
+        notes=[
+            f"Local: within {radius:.4g} arcsec of {around}. DR: peak / global rms; DR (local): "
+            "the reference's peak there / local rms."
+        ],
+    )
+    flux = _table(
+        names,
+        entries,
+        [
+            ("beam", "", "beam"),
+            ("flux", "Jy", "flux_jy"),
+            ("flux/rms", "", "flux_to_rms"),
+            ("peak shift", "arcsec", "peak_shift_arcsec"),
+            ("expected", "arcsec", "position_uncertainty_arcsec"),
+            ("sources", "", "sources_found"),
+            ("compared", "", "sources_compared"),
+            ("flux ratio", "", "flux_ratio_median"),
+            ("scatter", "", "flux_ratio_scatter"),
+            ("from noise", "", "flux_ratio_noise"),
+        ],
+        title="Fluxes and positions",
+        notes=_flux_notes(results),
+    )
+    found = [noise, flux]
+    if results["places"] != ["brightest"]:
+        found.append(_region_table(names, entries, results["places"]))
+    return found
+
+
+def _flux_notes(results: dict[str, Any]) -> list[str]:
+    notes = []
+    if results["reference"]:
+        notes.append(
+            "Expected: position uncertainty beam / (2 S/N) of the reference. Flux ratio: median "
+            "over sources in both, image / reference; from noise: the scatter of noise alone."
+        )
+    return notes + [f"Note: {note}" for note in results["notes"]]
+
+
+def _region_table(
+    names: Sequence[str], entries: Sequence[dict[str, Any]], labels: Sequence[str]
+) -> TextTable:
+    rows, heads = [], []
+    for number, label in enumerate(labels):
+        for name, entry in zip(names, entries, strict=True):
+            heads.append((label, name))
+            rows.append(entry["regions"][number])
+    inner = _table(
+        [name for _, name in heads],
+        rows,
+        [
+            ("local rms", "Jy/beam", "rms_local_jy_beam"),
+            ("plain rms", "Jy/beam", "rms_local_plain_jy_beam"),
+            ("peak", "Jy/beam", "peak_jy_beam"),
+            ("minimum", "Jy/beam", "minimum_jy_beam"),
+            ("DR", "", "dynamic_range"),
+            ("DR (ref. peak)", "", "dynamic_range_reference_peak"),
+            ("flux", "Jy", "flux_jy"),
+            ("peak shift", "arcsec", "peak_shift_arcsec"),
+            ("expected", "arcsec", "position_uncertainty_arcsec"),
+        ],
+        title="Around each region",
+        notes=[],
+    )
+    return TextTable(
+        ["region", *inner.columns],
+        [[label, *row] for (label, _), row in zip(heads, inner.rows, strict=True)],
+        title=inner.title,
+    )
+
+
+def _table(
+    names: Sequence[str],
+    entries: Sequence[dict[str, Any]],
+    columns: Sequence[tuple[str, str, str]],
+    *,
+    title: str,
+    notes: Sequence[str],
+) -> TextTable:
+    """One row an entry; ``columns`` are (heading, unit, key). Each column has one unit of flux."""
+    heads, cells = ["image"], [list(names)]
+    for heading, unit, key in columns:
+        values = [entry[key] for entry in entries]
+        if all(value is None for value in values):
+            continue
+        if key == "beam":
+            heads.append("beam (arcsec, deg)")
+            cells.append(
+                [
+                    f"{beam['major_arcsec']:.3g}x{beam['minor_arcsec']:.3g}, {beam['pa_deg']:.0f}"
+                    for beam in values
+                ]
+            )
+            continue
+        factor = 1.0
+        if unit.startswith("Jy"):
+            factor, prefix = _unit(values, UNITS)
+            unit = unit.replace("Jy", prefix)
+        elif unit == "arcsec":
+            factor, unit = _unit(values, ANGLES)
+        # Brackets would be taken for rich's markup.
+        heads.append(f"{heading} ({unit})" if unit else heading)
+        cells.append([_cell(value, factor) for value in values])
+    rows = [list(row) for row in zip(*cells, strict=True)]
+    return TextTable(heads, rows, title=title, notes=notes)
+
+
+def _unit(values: Sequence[float | None], units: Sequence[tuple[float, str]]) -> tuple[float, str]:
+    """Choose the unit of a column: the largest in which the middle of its values is at least 1."""
+    sizes = sorted(abs(value) for value in values if value)
+    middle = sizes[len(sizes) // 2] if sizes else 0.0
+    for factor, name in units:
+        if middle == 0 or middle * factor >= 1:
+            return factor, name
+    return units[-1]
+
+
+def _cell(value: float | int | None, factor: float) -> str:
+    """Four significant digits, without an exponent where that is readable; '-' for unknown."""
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return str(value)
+    value = value * factor
+    if abs(value) >= 1000:
+        return f"{value:.0f}"
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.2e}"
+    return f"{value:#.4g}".rstrip(".") if value else "0"
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    short = [Path(path).name for path in paths]
+    return [
+        name if short.count(name) == 1 else path for name, path in zip(short, paths, strict=True)
+    ]

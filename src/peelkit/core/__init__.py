@@ -1,0 +1,1 @@
+"""The work: functions on paths, and pure functions on arrays. No click, no rich."""

@@ -1,0 +1,118 @@
+"""Writing the result of self-calibration into the user's MS, in one step that can be undone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit.engines import casa as engine
+from peelkit.io import journal, ms
+from peelkit.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+def recover(path: Path) -> journal.Step | None:
+    """Put back a step that was killed; returns it."""
+    step = journal.unfinished(path)
+    if step is None:
+        return None
+    if step.flag_version and engine.flag_version_path(path, step.flag_version).exists():
+        with engine.Casa(path.with_name(f"{path.name}.undo.casa.log")) as casa:
+            engine.restore_flags(casa, path, step.flag_version)
+            engine.delete_flags(casa, path, step.flag_version)
+    journal.put_back_columns(path)
+    log.warning("%s: put back what an interrupted %s had begun to write", path, step.command)
+    return step
+
+
+@contextlib.contextmanager
+def recorded_step(
+    path: Path, command: str, *, casa: engine.Casa, flags: bool
+) -> Iterator[journal.Step]:
+    """A step on an MS: begun, and finished only if the block does; else everything is put back.
+
+    With ``flags`` the flags are saved first, as a CASA flag version.
+    """
+    ms.refuse_if_locked(path)
+    step = journal.begin(path, command, flag_version=flags)
+    try:
+        if step.flag_version:
+            engine.save_flags(casa, path, step.flag_version)
+        yield step
+        journal.finish(path, journal.steps(path)[-1])
+    except BaseException:
+        if step.flag_version and engine.flag_version_path(path, step.flag_version).exists():
+            with engine.Casa(casa.log_path) as fresh:
+                engine.restore_flags(fresh, path, step.flag_version)
+                engine.delete_flags(fresh, path, step.flag_version)
+        journal.put_back_columns(path)
+        raise
+
+
+def write_back(
+    info: ms.MsInfo,
+    work: ms.MsInfo,
+    rows: NDArray[np.int64],
+    step: journal.Step,
+    *,
+    columns: Mapping[str, str],
+    flags: bool,
+    progress: Progress | None = None,
+) -> None:
+    """Copy result columns of the working copy into the MS.
+
+    Rows that were not selected keep what the replaced column had; in a new column they get the
+    value that ``columns`` names.
+
+    Parameters
+    ----------
+    info, work : MsInfo
+        The user's MS and the working copy, whose rows are ``rows`` of it.
+    step : Step
+        Under which the columns are replaced.
+    columns : dict of str
+        Column to the filler of rows that were not selected: a column of the MS, or ``model`` for
+        CASA's default model (1 in the parallel hands).
+    flags : bool
+        Copy FLAG as well, in place.
+    """
+    progress = progress or Progress()
+    every = np.arange(info.n_rows)
+    selected = np.zeros(info.n_rows, dtype=bool)
+    selected[rows] = True
+    # Row in the copy of each selected row of the MS.
+    position = np.cumsum(selected) - 1
+    progress.stage("writing the result into the MS", total=info.n_rows * len(columns))
+    for name, filler in columns.items():
+        like = "DATA" if name in ("CORRECTED_DATA", "MODEL_DATA") else name
+        step = journal.new_column(info.path, step, name, like=like)
+        source = step.replaced.get(name, filler)
+        with ms.opened(info.path, write=True) as main, ms.opened(work.path) as copy:
+            for description, chunk in ms.chunks(main, info, every):
+                inside = selected[chunk]
+                values = _filler(main, source, chunk, description)
+                if inside.any():
+                    values[inside] = ms.get(copy, name, position[chunk[inside]])
+                ms.put(main, name, chunk, values)
+                progress.advance(chunk.size)
+    if flags:
+        with ms.opened(info.path, write=True) as main, ms.opened(work.path) as copy:
+            for _, chunk in ms.chunks(main, info, rows):
+                ms.put(main, "FLAG", chunk, ms.get(copy, "FLAG", position[chunk]))
+
+
+def _filler(
+    main: Any, source: str, chunk: NDArray[np.int64], description: ms.DataDescription
+) -> NDArray[Any]:
+    if source != "model":
+        return ms.get(main, source, chunk).copy()
+    values = np.zeros_like(ms.get(main, "DATA", chunk))
+    values[:, :, ms.parallel_hands(description.correlations)] = 1
+    return values

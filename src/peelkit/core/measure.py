@@ -1,0 +1,128 @@
+"""Figures of an image: rms, peak, flux, and where it is measured. Pure functions on arrays."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit.io.image import Image
+
+Mask = NDArray[np.bool_]
+
+# The standard deviation of a Gaussian is this many median absolute deviations.
+MAD_TO_SIGMA = 1.4826
+
+# Near-field noise is measured between these distances from the mask [beams]: outside the source's
+# own wings, within the first sidelobes (auto_selfcal's near field, science of features.md 1.3).
+NEAR_BEAMS = (1.0, 10.0)
+
+
+def robust_rms(values: NDArray[Any]) -> float:
+    """Robust rms, ``1.4826 * median(|x - median(x)|)``, of the finite values; NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return math.nan
+    return float(MAD_TO_SIGMA * np.median(np.abs(finite - np.median(finite))))
+
+
+def plain_rms(values: NDArray[Any]) -> float:
+    """Plain standard deviation of the finite values; NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(np.std(finite)) if finite.size else math.nan
+
+
+def near_field(mask: Mask, beam_major_pixels: float) -> Mask:
+    """Pixels of the near field: `NEAR_BEAMS` away from the nearest masked pixel."""
+    from scipy.ndimage import distance_transform_edt
+
+    if not mask.any():
+        return np.zeros_like(mask)
+    distance = distance_transform_edt(~mask) / beam_major_pixels
+    return (distance > NEAR_BEAMS[0]) & (distance <= NEAR_BEAMS[1])
+
+
+def refined_peak(data: NDArray[Any]) -> tuple[float, float, float]:
+    """Position (x, y) [pixel] and value of the maximum, refined by a parabola along each axis.
+
+    Raises
+    ------
+    ValueError
+        If no pixel is finite.
+    """
+    y, x = np.unravel_index(int(np.nanargmax(data)), data.shape)
+    position = []
+    for axis, index in ((1, int(x)), (0, int(y))):
+        offset = 0.0
+        if 0 < index < data.shape[axis] - 1:
+            line = (
+                data[int(y), index - 1 : index + 2] if axis else data[index - 1 : index + 2, int(x)]
+            )
+            low, top, high = (float(value) for value in line)
+            curvature = low - 2 * top + high
+            if math.isfinite(curvature) and curvature < 0:
+                offset = 0.5 * (low - high) / curvature
+        position.append(index + offset)
+    return position[0], position[1], float(data[y, x])
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one image measures, with a mask that says where its sources are.
+
+    ``rms_near_jy_beam`` is the robust rms of the near field; ``flux_jy`` the integral of the mask.
+    NaN where there is nothing to measure.
+    """
+
+    peak_jy_beam: float
+    minimum_jy_beam: float
+    rms_jy_beam: float
+    rms_plain_jy_beam: float
+    rms_near_jy_beam: float
+    flux_jy: float
+    peak_x: float
+    peak_y: float
+
+    @property
+    def dynamic_range(self) -> float:
+        """Peak over robust rms."""
+        return self.peak_jy_beam / self.rms_jy_beam if self.rms_jy_beam > 0 else math.nan
+
+    @property
+    def dynamic_range_near(self) -> float:
+        """Peak over the robust rms of the near field."""
+        return self.peak_jy_beam / self.rms_near_jy_beam if self.rms_near_jy_beam > 0 else math.nan
+
+
+def shift_pixels(one: NDArray[Any], two: NDArray[Any], mask: Mask) -> tuple[float, float]:
+    """How far (x, y) [pixel] the sources in ``mask`` moved from ``one`` to ``two``, same shape.
+
+    The maximum of their cross-correlation: it follows all of the emission, where the highest pixel of
+    an extended source may change although nothing has moved.
+    """
+    planes = [np.fft.rfft2(np.where(mask, np.nan_to_num(plane), 0.0)) for plane in (one, two)]
+    correlation = np.fft.fftshift(np.fft.irfft2(np.conj(planes[0]) * planes[1], s=one.shape))
+    x, y, _ = refined_peak(correlation)
+    return x - one.shape[1] // 2, y - one.shape[0] // 2
+
+
+def measure(image: Image, mask: Mask) -> Figures:
+    """Measure ``image`` with the sources in ``mask`` (shape of the data, True on sources)."""
+    data = image.data
+    outside = data[~mask]
+    major = image.beam.major_arcsec / image.cell_arcsec if image.beam else 1.0
+    x, y, peak = refined_peak(np.where(mask, data, np.nan) if mask.any() else data)
+    inside = data[mask]
+    return Figures(
+        peak_jy_beam=peak,
+        minimum_jy_beam=float(np.nanmin(data)),
+        rms_jy_beam=robust_rms(outside),
+        rms_plain_jy_beam=plain_rms(outside),
+        rms_near_jy_beam=robust_rms(data[near_field(mask, major)]),
+        flux_jy=float(np.nansum(inside) / image.beam_pixels) if mask.any() else math.nan,
+        peak_x=x,
+        peak_y=y,
+    )

@@ -1,0 +1,204 @@
+"""Plots of self-calibration: gains, S/N per antenna, the rounds, images before and after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit.core.measure import Mask
+from peelkit.io.caltable import GainTable
+from peelkit.io.image import Image
+
+# Okabe and Ito's colours: told apart by everybody.
+HANDS = ("#0072B2", "#D55E00")
+GOOD, BAD = "#009E73", "#CC79A7"
+COLUMNS = 5
+
+
+def gains(table: GainTable, names: Sequence[str], stem: Path, *, calmode: str) -> list[Path]:
+    """Phase (and amplitude) against time for each antenna, and S/N per antenna.
+
+    Returns
+    -------
+    list of Path
+        ``<stem>.phase.png``, ``<stem>.amplitude.png`` if amplitudes were solved, ``<stem>.snr.png``.
+    """
+    made = []
+    good = np.where(table.ok, table.gain, np.nan)
+    if calmode in ("p", "ap"):
+        made.append(
+            _per_antenna(
+                table, np.degrees(np.angle(good)), names,
+                Path(f"{stem}.phase.png"), "phase [deg]", symmetric=True,
+            )
+        )  # fmt: skip
+    if calmode in ("a", "ap"):
+        made.append(
+            _per_antenna(
+                table,
+                np.abs(good),
+                names,
+                Path(f"{stem}.amplitude.png"),
+                "amplitude",
+                symmetric=False,
+            )
+        )
+    made.append(_snr(table, names, Path(f"{stem}.snr.png")))
+    return made
+
+
+def _save(figure: Any, path: Path) -> Path:
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _figure(**keywords: Any) -> Any:
+    from matplotlib.figure import Figure
+
+    # A Figure of its own, without pyplot: no global state, no display.
+    return Figure(layout="constrained", **keywords)
+
+
+def _per_antenna(
+    table: GainTable,
+    values: NDArray[Any],
+    names: Sequence[str],
+    path: Path,
+    label: str,
+    *,
+    symmetric: bool,
+) -> Path:
+    antennas = [a for a in np.unique(table.antenna) if table.ok[table.antenna == a].any()]
+    rows = max(1, math.ceil(len(antennas) / COLUMNS))
+    figure = _figure(figsize=(11, 1.5 * rows + 0.9))
+    axes = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
+    minutes, breaks = _compressed_minutes(table.time_s)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if symmetric:
+        top = max(1.0, min(180.0, 1.15 * max(abs(low), abs(high))))
+        low, high = -top, top
+    else:
+        pad = max(0.02, 0.1 * (high - low))
+        low, high = min(low, 1.0) - pad, max(high, 1.0) + pad
+    # One marker a solution; many solutions want small ones.
+    size = 5 if np.unique(table.time_s).size < 40 else 2.5
+    for axis, antenna in zip(axes.flat, antennas, strict=False):
+        mine = table.antenna == antenna
+        axis.axhline(0.0 if symmetric else 1.0, color="0.8", lw=0.8, zorder=0)
+        for edge in breaks:
+            axis.axvline(edge, color="0.85", lw=0.8, ls=":", zorder=0)
+        for hand in range(values.shape[1]):
+            axis.plot(
+                minutes[mine], values[mine, hand], ".", ms=size, color=HANDS[hand % 2],
+                label=f"polarisation {hand + 1}",
+            )  # fmt: skip
+        axis.set_title(names[int(antenna)], fontsize=9, pad=2)
+        axis.tick_params(labelsize=8)
+        axis.set_ylim(low, high)
+    for axis in axes.flat[len(antennas) :]:
+        axis.set_visible(False)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(
+            handles, labels, loc="outside upper right", ncols=2, fontsize=8, frameon=False
+        )
+    gaps = ", gaps between scans cut at dotted lines" if breaks else ""
+    figure.supxlabel(f"time on source [min]{gaps}", fontsize=10)
+    figure.supylabel(label, fontsize=10)
+    return _save(figure, path)
+
+
+def _compressed_minutes(time_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
+    """Minutes since the start with long gaps cut out, and where they were cut."""
+    moments = np.unique(time_s)
+    steps = np.diff(moments)
+    if steps.size == 0:
+        return np.zeros_like(time_s), []
+    usual = float(np.median(steps))
+    long = steps > max(5 * usual, 120.0)
+    if not long.any():
+        return (time_s - moments[0]) / 60, []
+    kept = np.where(long, 3 * usual if usual < 120 else 60.0, steps)
+    shown = np.concatenate([[0.0], np.cumsum(kept)]) / 60
+    breaks = [float((shown[i] + shown[i + 1]) / 2) for i in np.flatnonzero(long)]
+    return shown[np.searchsorted(moments, time_s)], breaks
+
+
+def _snr(table: GainTable, names: Sequence[str], path: Path) -> Path:
+    from matplotlib.ticker import FixedLocator
+
+    antennas = [int(a) for a in np.unique(table.antenna) if table.ok[table.antenna == a].any()]
+    figure = _figure(figsize=(max(6.0, 0.32 * len(antennas) + 1.5), 3.6))
+    axis = figure.subplots()
+    for place, antenna in enumerate(antennas):
+        mine = table.antenna == antenna
+        for hand in range(table.snr.shape[1]):
+            good = table.snr[mine, hand][table.ok[mine, hand]]
+            if good.size:
+                x = place + (0.15 if hand else -0.15) * (table.snr.shape[1] > 1)
+                axis.plot([x, x], [good.min(), good.max()], color=HANDS[hand % 2], lw=1)
+                axis.plot(x, np.median(good), "o", ms=4, color=HANDS[hand % 2])
+    failed = table.failed.sum() / max(1, table.failed.size)
+    axis.set_yscale("log")
+    axis.xaxis.set_major_locator(FixedLocator(range(len(antennas))))
+    axis.set_xticklabels([names[a] for a in antennas], rotation=90, fontsize=8)
+    axis.set_ylabel("S/N of the solutions")
+    axis.set_title(
+        f"S/N per antenna: median (dot) and range, per polarisation; {100 * failed:.0f} % failed",
+        fontsize=10,
+    )
+    axis.grid(axis="y", which="both", color="0.92", lw=0.6)
+    return _save(figure, path)
+
+
+def rounds(first: dict[str, Any], done: Sequence[dict[str, Any]], path: Path) -> Path:
+    """Dynamic range and rms round by round: accepted filled, rejected open."""
+    shown = [item for item in done if item["image"]]
+    figure = _figure(figsize=(max(6.0, 0.9 * len(shown) + 2.5), 4.6))
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    labels = ["first", *(f"{item['solint']}\n{item['calmode']}" for item in shown)]
+    for axis, key, factor, label in (
+        (upper, "dynamic_range", 1.0, "dynamic range"),
+        (lower, "rms_jy_beam", 1e3, "rms [mJy/beam]"),
+    ):
+        values = [first[key] * factor, *(item[key] * factor for item in shown)]
+        kept = [0, *(i + 1 for i, item in enumerate(shown) if item["accepted"])]
+        axis.plot(kept, [values[i] for i in kept], "-", color=GOOD, lw=1.2, zorder=1)
+        axis.plot(kept, [values[i] for i in kept], "o", color=GOOD, label="accepted", zorder=2)
+        rejected = [i for i in range(len(values)) if i not in kept]
+        if rejected:
+            axis.plot(
+                rejected,
+                [values[i] for i in rejected],
+                "o",
+                mfc="white",
+                color=BAD,
+                label="rejected",
+            )
+        axis.set_ylabel(label)
+        axis.set_ylim(0, 1.12 * max(values))
+        axis.grid(axis="y", color="0.92", lw=0.6)
+    lower.set_xticks(range(len(labels)), labels, fontsize=8)
+    lower.set_xlabel("solution interval and mode")
+    upper.legend(frameon=False, fontsize=8, loc="lower right")
+    return _save(figure, path)
+
+
+def images(shown: Sequence[Image], titles: Sequence[str], mask: Mask, path: Path) -> Path:
+    """Images side by side on one colour scale, a few times the first one's noise."""
+    from peelkit.core.measure import robust_rms
+    from peelkit.core.plots_images import before_after
+
+    rms = robust_rms(shown[0].data[~mask])
+    half = min(shown[0].data.shape) // 2
+    labels = [
+        f"{title}\nrms {1e3 * robust_rms(image.data[~mask]):.3g} mJy/beam"
+        for title, image in zip(titles, shown, strict=True)
+    ]
+    before_after(shown, labels, path, centre=None, half_width_pixels=half, rms=rms)
+    return path

@@ -1,0 +1,349 @@
+"""The work of ``peelkit selfcal``: rounds of image, model, solve, apply, measure, accept or go back.
+
+Serial for phases (each solve starts from the original data), incremental for amplitudes (the best
+phases are applied on the fly), as in Brogan, Hunter & Fomalont, sections 2.3.2 and 2.3.3 (seed 002).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit.core import commit, imaging, ladder, plots, snr, snr_estimate
+from peelkit.core import selfcal_plan as planning
+from peelkit.core import selfcal_rounds as rounds
+from peelkit.core import selfcal_session as state
+from peelkit.core.measure import measure
+from peelkit.core.selfcal_session import FIRST_NSIGMA, Best, SelfcalOptions, Session
+from peelkit.core.verdict import Verdict
+from peelkit.core.workspace import fingerprint, make_copy, open_workspace
+from peelkit.engines import casa as engine
+from peelkit.errors import DataError, OptionError
+from peelkit.io import ms
+from peelkit.io.caltable import read_gain_table
+from peelkit.io.image import read_image
+from peelkit.io.survey import Survey, survey
+from peelkit.outcome import Outcome
+from peelkit.progress import Progress
+from peelkit.selection import Selection, parse_ids
+
+log = logging.getLogger(__name__)
+
+COMMAND = "selfcal"
+
+
+def selfcal(
+    path: Path, selection: Selection, options: SelfcalOptions, progress: Progress | None = None
+) -> Outcome:
+    """Self-calibrate one field of the MS at ``path``.
+
+    Parameters
+    ----------
+    path : Path
+        The MS. CORRECTED_DATA and MODEL_DATA are written at the end, if any round was accepted;
+        DATA never, FLAG only with applymode calflag.
+    selection : Selection
+        Field (one), spw, scan, and uvrange for the solve.
+    options : SelfcalOptions
+        See there.
+
+    Returns
+    -------
+    Outcome
+        With a refusal if no round was accepted; the MS is then as it was.
+    """
+    progress = progress or Progress()
+    info = ms.read_info(path)
+    ms.refuse_if_locked(path)
+    if commit.recover(path) is not None:
+        info = ms.read_info(path)
+    data_column = _check(info, options)
+    found = survey(info, replace(selection, uvrange=""), progress)
+    field_id = _one_field(info, found)
+    rows = ms.select_rows(info, replace(selection, uvrange=""))
+    warnings = snr_estimate.weight_warnings(info, found)
+    warnings += _column_warnings(info, options)
+    settled, more = imaging.choose(info, found, options.choices, spws=found.spws(field_id))
+    warnings += more
+    refants = choose_refants(info, found, options.refant)
+    parameters = {**asdict(options), **asdict(selection), "overwrite": None}
+    folder = options.out or path.with_name(f"{path.stem}.selfcal")
+    workspace, resumed = open_workspace(
+        folder, fingerprint(info, parameters), overwrite=options.overwrite
+    )
+    if resumed:
+        log.info("going on with the interrupted run in %s", folder)
+        work, bad = ms.read_info(workspace.ms), 0
+    else:
+        progress.stage("copying the selected data")
+        work, bad = make_copy(workspace, info, rows, data_column)
+        workspace.state = {"stage": "first"}
+        workspace.save()
+    if bad:
+        warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
+    with engine.Casa(workspace.log) as casa:
+        session = Session(
+            info, work, rows, workspace, options, selection, found, field_id, settled, casa, refants,
+            progress,
+        )  # fmt: skip
+        if resumed:
+            state.restore(session)
+        else:
+            _start(session)
+        refusal = planning.gate(session)
+        if refusal is None:
+            rounds.run_rounds(session)
+            if not session.best.tables:
+                refusal = _no_round(session)
+        writes: tuple[str, ...] = ()
+        if refusal is None:
+            writes = _commit(session)
+    made = _plots(session) if options.plots else []
+    workspace.close()
+    return Outcome(
+        results=_results(session, made),
+        inputs={"ms": str(path)},
+        reads=(data_column, "FLAG", "WEIGHT"),
+        writes=writes,
+        parameters={
+            **imaging.summary(settled),
+            "out": str(folder),
+            "field": info.fields[field_id].name,
+            "refant": ",".join(refants),
+            "datacolumn": options.datacolumn,
+        },
+        engine=casa.engine(),
+        warnings=tuple(warnings),
+        refusal=refusal,
+    )
+
+
+def _check(info: ms.MsInfo, options: SelfcalOptions) -> str:
+    """Check the columns before any work; returns the one to calibrate."""
+    if options.plan is None and options.solints != ("auto",):
+        # Refused now rather than after the first image.
+        ladder.explicit_rungs(
+            options.solints, calmodes=options.calmodes, combines=options.combines,
+            gaintypes=options.gaintypes, minsnr=options.minsnr, scan_s=1.0, integration_s=1.0,
+        )  # fmt: skip
+    column = {"data": "DATA", "corrected": "CORRECTED_DATA"}[options.datacolumn]
+    if column == "DATA":
+        _ = info.data_column
+    else:
+        info.require(column, "use --datacolumn data.")
+    present = {"CORRECTED_DATA", "MODEL_DATA"} & info.columns
+    if present and not options.overwrite:
+        raise DataError(
+            f"{info.path}: {' and '.join(sorted(present))} exist and would be replaced; allow it with "
+            "--overwrite ('peelkit undo' puts them back)."
+        )
+    return column
+
+
+def _column_warnings(info: ms.MsInfo, options: SelfcalOptions) -> list[str]:
+    if options.datacolumn == "data" and "CORRECTED_DATA" in info.columns:
+        return [
+            "starting from DATA although there is a CORRECTED_DATA; --datacolumn corrected starts there"
+        ]
+    return []
+
+
+def _one_field(info: ms.MsInfo, found: Survey) -> int:
+    fields = found.fields()
+    if len(fields) > 1:
+        listing = ", ".join(f"{number}={info.fields[number].name}" for number in fields[:12])
+        raise OptionError(
+            f"{info.path}: several fields ({listing}{', ...' if len(fields) > 12 else ''}); choose one "
+            "with --field."
+        )
+    return fields[0]
+
+
+def choose_refants(info: ms.MsInfo, found: Survey, wanted: str) -> list[str]:
+    """Reference antennas in order of preference, by name.
+
+    The user's first, if any; then the central and little flagged: the score is the distance from
+    the array's median position, over the largest, plus the flagged fraction (auto_selfcal's).
+    """
+    names = [antenna.name for antenna in info.antennas]
+    used = [int(antenna) for antenna in found.antennas]
+    chosen: list[str] = []
+    if wanted:
+        for antenna in parse_ids(wanted, names, kind="refant"):
+            if antenna not in used:
+                raise DataError(
+                    f"refant {names[antenna]!r}: has no unflagged data; choose another."
+                )
+            chosen.append(names[antenna])
+    positions = np.array([info.antennas[antenna].position_m for antenna in used])
+    distance = np.linalg.norm(positions - np.median(positions, axis=0), axis=1)
+    score = distance / max(distance.max(), 1.0) + (1 - found.antenna_unflagged[used])
+    ranked = [names[used[index]] for index in np.argsort(score, kind="stable")]
+    return (chosen + [name for name in ranked if name not in chosen])[:5]
+
+
+def _start(session: Session) -> None:
+    """First image, and its mask."""
+    options = session.options
+    session.progress.stage("first image")
+    user_mask = _user_mask(session) if options.mask else None
+    first = imaging.first_image(
+        session.casa,
+        session.target,
+        session.name("first"),
+        session.imaging,
+        sigma=2 * options.mask_threshold,
+        nsigma=FIRST_NSIGMA,
+        user_mask=user_mask,
+    )
+    session.mask = first.mask
+    session.best = Best()
+    state.save(session, "rounds")
+    figures = measure(first.image, session.mask)
+    log.info(
+        "first image: peak %.4g, rms %.3g Jy/beam, dynamic range %.0f",
+        figures.peak_jy_beam, figures.rms_jy_beam, figures.dynamic_range,
+    )  # fmt: skip
+
+
+def _user_mask(session: Session) -> NDArray[np.bool_]:
+    """The user's mask or regions on our grid; needs an image of ours, so the dirty one is made."""
+    from peelkit.io.region import read_regions, region_mask
+
+    path = session.options.mask
+    assert path is not None
+    shape = (session.imaging.imsize, session.imaging.imsize)
+    none = np.zeros(shape, dtype=bool)
+    dirty = imaging.clean_in_mask(
+        session.casa, session.target, session.name("first"), session.imaging, none,
+        datacolumn="data", nsigma=5.0,
+    )  # fmt: skip
+    if path.suffix.lower() in (".crtf", ".reg", ".ds9"):
+        result = none.copy()
+        for region in read_regions(path):
+            result |= region_mask(region, dirty.image)
+    else:
+        mask = read_image(path)
+        if mask.data.shape != shape or not _same_grid(mask, dirty.image):
+            raise DataError(
+                f"{path}: mask of {mask.data.shape[1]}x{mask.data.shape[0]} pixels of "
+                f'{mask.cell_arcsec:.3g}" does not match the image of {shape[1]}x{shape[0]} pixels of '
+                f'{session.imaging.cell_arcsec:.3g}"; give --imsize and --cell of the mask.'
+            )
+        result = np.nan_to_num(mask.data) > 0
+    if not result.any():
+        raise DataError(f"{path}: the mask is empty; nothing would be cleaned.")
+    return result
+
+
+def _same_grid(one: Any, two: Any) -> bool:
+    ny, nx = two.data.shape
+    for x, y in ((0, 0), (nx - 1, ny - 1)):
+        px, py = two.pixel(one.sky(x, y))
+        if math.hypot(px - x, py - y) > 0.1:
+            return False
+    return True
+
+
+def _no_round(session: Session) -> str:
+    reasons = "; ".join(f"{r['solint']} {r['calmode']}: {r['reason']}" for r in session.rounds)
+    return f"{session.info.path}: no round helped ({reasons or 'none was possible'}); the MS is as it was."
+
+
+def _commit(session: Session) -> tuple[str, ...]:
+    """Apply the best solutions and write the result into the user's MS."""
+    options = session.options
+    flags = options.applymode == "calflag"
+    session.applied = None
+    rounds.apply_tables(session, session.best, applymode=options.applymode)
+    rounds.write_model(session, 0)
+    columns = {
+        "CORRECTED_DATA": "DATA" if options.datacolumn == "data" else "CORRECTED_DATA",
+        "MODEL_DATA": "model",
+    }
+    if options.calwt:
+        columns["WEIGHT"] = "WEIGHT"
+        with ms.opened(session.info.path) as main:
+            if ms.has_cells(main, "WEIGHT_SPECTRUM"):
+                columns["WEIGHT_SPECTRUM"] = "WEIGHT_SPECTRUM"
+    path = session.info.path
+    with commit.recorded_step(path, COMMAND, casa=session.casa, flags=flags) as step:
+        commit.write_back(
+            session.info, session.work, session.rows, step,
+            columns=columns, flags=flags, progress=session.progress,
+        )  # fmt: skip
+        ms.add_history(
+            path,
+            command=COMMAND,
+            message=f"peelkit selfcal: gain tables in {session.workspace.folder}",
+            parameters={
+                "field": session.info.fields[session.field_id].name,
+                "spw": session.selection.spw,
+                "gaintable": session.best.tables,
+                "applymode": options.applymode,
+            },
+        )
+    return (*columns, *(("FLAG",) if flags else ()))
+
+
+def _results(session: Session, made: list[Path]) -> dict[str, Any]:
+    first = state.state_of(session, "first")
+    final: dict[str, Any]
+    accepted = [item for item in session.rounds if item["accepted"]]
+    if accepted:
+        # Measured with the final mask, as the first image is here: the two compare.
+        final = {
+            **accepted[-1],
+            **state.figures_record(state.state_of(session, session.best.imagename)),
+        }
+    else:
+        nothing = Verdict(False, "no round was accepted")
+        rung = snr.Rung("", 0.0, "p", "", "G", 0.0, math.nan)
+        final = state.round_record(rung, first, first, nothing, 0, 0, None, None, [])
+        final |= dict.fromkeys(("solint", "calmode", "combine", "gaintype", "minsnr", "solint_s"))
+        final["image"] = str(session.imaging.image(session.name("first")))
+    return {
+        "first": {
+            **state.figures_record(first),
+            "image": str(session.imaging.image(session.name("first"))),
+        },
+        "rounds": session.rounds,
+        "final": final,
+        "gaintables": [str(session.workspace.path(name)) for name in session.best.tables],
+        "spwmap": session.best.table_spwmaps,
+        "interp": rounds.interp(session, session.best.table_modes),
+        "mask_pixels": int(session.mask.sum()),
+        "plots": [str(path) for path in made],
+    }
+
+
+def _plots(session: Session) -> list[Path]:
+    folder = session.workspace.folder
+    made = []
+    names = [antenna.name for antenna in session.info.antennas]
+    for name, mode in zip(session.best.tables, session.best.table_modes, strict=True):
+        table = read_gain_table(session.workspace.path(name))
+        made += plots.gains(table, names, folder / name.removesuffix(".g"), calmode=mode)
+    if session.rounds:
+        made.append(
+            plots.rounds(_results(session, [])["first"], session.rounds, folder / "rounds.png")
+        )
+    images = ["first", *([session.best.imagename] if session.best.tables else [])]
+    made.append(
+        plots.images(
+            [read_image(session.imaging.image(session.name(name))) for name in images],
+            ["first image", "self-calibrated"][: len(images)],
+            session.mask,
+            folder / "images.png",
+        )
+    )
+    return made
+
+
+__all__ = ["COMMAND", "SelfcalOptions", "choose_refants", "selfcal"]

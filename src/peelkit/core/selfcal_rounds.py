@@ -1,0 +1,235 @@
+"""One round after the other: open the mask, predict, solve, apply, image, judge."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from peelkit.core import imaging, modelcol, snr, solutions
+from peelkit.core import selfcal_plan as planning
+from peelkit.core import selfcal_session as state
+from peelkit.core.selfcal_session import Best, Session
+from peelkit.core.verdict import State, Verdict, judge, position_uncertainty_arcsec
+from peelkit.engines import casa as engine
+from peelkit.io import ms
+from peelkit.io.caltable import read_gain_table
+from peelkit.io.image import read_image
+
+log = logging.getLogger(__name__)
+
+# The mask opens by this factor in sigma from round to round, down to its final threshold.
+MASK_STEP = 0.8
+
+# Above this frequency phases are interpolated with their growth with frequency (auto_selfcal).
+LINEARPD_ABOVE_HZ = 12e9
+
+
+def run_rounds(session: Session) -> None:
+    """Do rounds until there is none worth doing."""
+    options = session.options
+    first = state.state_of(session, "first")
+    while True:
+        before = state.state_of(session, session.best.imagename)
+        rung = planning.next_rung(session, before.figures)
+        if rung is None:
+            return
+        needed = options.phase_snr if rung.calmode == "p" else options.amplitude_snr
+        number = len(session.rounds) + 1
+        session.progress.stage(f"round {number}: solint {rung.solint} {rung.calmode}")
+        if not rung.snr >= needed:
+            verdict = Verdict(False, f"S/N per solution {rung.snr:.1f} is below {needed:g}")
+            session.rounds.append(
+                state.round_record(rung, before, before, verdict, 0, 0, None, None, [])
+            )
+        else:
+            session.rounds.append(one_round(session, number, rung, first))
+        state.save(session, "rounds")
+        last = session.rounds[-1]
+        log.info(
+            "round %d: solint %s %s: %s (%s)",
+            number, rung.solint, rung.calmode,
+            "accepted" if last["accepted"] else "rejected", last["reason"],
+        )  # fmt: skip
+
+
+def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> dict[str, Any]:
+    """Do one round; returns its record, and updates the best state if it was accepted."""
+    options = session.options
+    nsigma = open_mask(session, number, state.state_of(session, session.best.imagename))
+    write_model(session, number)
+    base = base_tables(session, rung)
+    caltable = session.workspace.path(f"gain{number}.{rung.calmode}.{rung.solint}.g")
+    engine.remove_table(caltable)
+    spwmap = list(options.spwmap) or combined_spwmap(session, rung)
+    engine.solve_gains(
+        session.casa,
+        session.work.path,
+        caltable,
+        field=str(session.field_id),
+        spw=session.selection.spw,
+        solint=casa_solint(rung, session.found.integration_s),
+        combine=rung.combine,
+        refant=",".join(session.refants),
+        refantmode="flex",
+        minsnr=rung.minsnr,
+        minblperant=options.minblperant
+        or snr.recommended_minblperant(len(session.found.antennas), calmode=rung.calmode),
+        gaintype=rung.gaintype,
+        calmode=rung.calmode,
+        solnorm=options.solnorm and rung.calmode != "p",
+        uvrange=session.selection.uvrange,
+        gaintable=[str(session.workspace.path(name).absolute()) for name in base.tables],
+        spwmap=base.table_spwmaps,
+        interp=interp(session, base.table_modes),
+        parang=False,
+    )
+    table = read_gain_table(caltable)
+    tried, failed = solutions.count(table, session.found.antennas.tolist())
+    names = [antenna.name for antenna in session.info.antennas]
+    suspicious = solutions.suspicions(table, calmode=rung.calmode, names=names)
+    trial = Best(
+        [*base.tables, caltable.name],
+        [*base.table_spwmaps, spwmap],
+        [*base.table_modes, rung.calmode],
+        f"round{number}",
+        nsigma,
+    )
+    before = state.state_of(session, session.best.imagename)
+    if tried == 0 or failed == tried:
+        verdict = Verdict(False, "all solutions failed")
+        return state.round_record(
+            rung, before, before, verdict, tried, failed, caltable, None, suspicious
+        )
+    apply_tables(session, trial)
+    imaging.remove_products(session.name(trial.imagename))
+    like = read_image(session.imaging.image(session.name("first")))
+    imaging.clean_in_mask(
+        session.casa, session.target, session.name(trial.imagename), session.imaging, session.mask,
+        datacolumn="corrected", nsigma=nsigma, like=like,
+    )  # fmt: skip
+    after = state.state_of(session, trial.imagename)
+    moved = state.shift_arcsec(session, trial.imagename)
+    verdict = judge(
+        before,
+        after,
+        first,
+        moved_arcsec=moved,
+        failed_fraction=failed / tried,
+        limits=options.limits,
+    )
+    if verdict.accepted:
+        session.best = trial
+    image = session.imaging.image(session.name(trial.imagename))
+    record = state.round_record(
+        rung, before, after, verdict, tried, failed, caltable, image, suspicious
+    )
+    record["shift_arcsec"] = moved
+    record["position_uncertainty_arcsec"] = position_uncertainty_arcsec(
+        first, options.limits.transfer_snr
+    )
+    return record
+
+
+def open_mask(session: Session, number: int, before: State) -> float:
+    """Open the mask a little, and clean the best image in it, so that both images of a round compare.
+
+    Returns
+    -------
+    float
+        The depth to clean to [sigma].
+    """
+    options = session.options
+    nsigma = options.nsigma or imaging.depth(before.figures.dynamic_range)
+    best = session.name(session.best.imagename)
+    grown = session.mask
+    if options.mask is None:
+        sigma = max(options.mask_threshold, 2 * options.mask_threshold * MASK_STEP**number)
+        grown = imaging.grow_mask(read_image(session.imaging.image(best)), session.mask, sigma)
+    if grown.sum() > session.mask.sum() or nsigma < session.best.nsigma:
+        session.mask = grown
+        apply_tables(session, session.best)
+        imaging.clean_in_mask(
+            session.casa, session.target, best, session.imaging, grown,
+            datacolumn="corrected", nsigma=nsigma, resume=True,
+        )  # fmt: skip
+        session.best.nsigma = nsigma
+    return nsigma
+
+
+def write_model(session: Session, number: int) -> None:
+    """Predict the model of the best image (or the user's, in the first round) into MODEL_DATA."""
+    if session.options.model and number == 1:
+        models = list(session.options.model)
+    else:
+        models = session.imaging.models(session.name(session.best.imagename))
+    modelcol.predict_model(
+        session.work,
+        modelcol.read_models(models),
+        field=session.field_id,
+        rows=np.arange(session.work.n_rows),
+    )
+
+
+def base_tables(session: Session, rung: snr.Rung) -> Best:
+    """Tables applied on the fly: none for phases, the best phases for amplitudes."""
+    best = session.best
+    if rung.calmode == "p":
+        return Best()
+    keep = [index for index, mode in enumerate(best.table_modes) if mode == "p"]
+    return Best(
+        [best.tables[index] for index in keep],
+        [best.table_spwmaps[index] for index in keep],
+        [best.table_modes[index] for index in keep],
+    )
+
+
+def apply_tables(session: Session, wanted: Best, *, applymode: str | None = None) -> None:
+    """Bring CORRECTED_DATA of the working copy to ``wanted``; nothing to do if it is there."""
+    if applymode is None and session.applied == wanted.tables:
+        return
+    if not wanted.tables:
+        reset_corrected(session)
+    else:
+        engine.apply_gains(
+            session.casa,
+            session.work.path,
+            field=str(session.field_id),
+            gaintable=[str(session.workspace.path(name).absolute()) for name in wanted.tables],
+            spwmap=wanted.table_spwmaps,
+            interp=interp(session, wanted.table_modes),
+            calwt=session.options.calwt,
+            applymode=applymode or "calonly",
+            parang=False,
+        )
+    session.applied = list(wanted.tables)
+
+
+def reset_corrected(session: Session) -> None:
+    """Copy DATA of the working copy to its CORRECTED_DATA."""
+    with ms.opened(session.work.path, write=True) as main:
+        for _, chunk in ms.chunks(main, session.work, np.arange(session.work.n_rows)):
+            ms.put(main, "CORRECTED_DATA", chunk, ms.get(main, "DATA", chunk))
+
+
+def combined_spwmap(session: Session, rung: snr.Rung) -> list[int]:
+    """Every spw gets the combined solutions, which CASA files under the first spw of the solve."""
+    if "spw" not in rung.combine:
+        return []
+    return [min(session.found.spws(session.field_id))] * len(session.info.spws)
+
+
+def interp(session: Session, modes: list[str]) -> list[str]:
+    """CASA's interpolation for each table; by itself unless the user chose."""
+    if session.options.interp:
+        return [session.options.interp] * len(modes)
+    spws = session.found.spws(session.field_id)
+    high = max(session.info.spws[spw].centre_hz for spw in spws) > LINEARPD_ABOVE_HZ
+    per_obs = "perobs" if session.found.n_observations > 1 else ""
+    return [("linearPD" if high and mode == "p" else "linear") + per_obs for mode in modes]
+
+
+def casa_solint(rung: snr.Rung, integration_s: float) -> str:
+    """``solint`` in a spelling that gaincal knows: 3int becomes seconds."""
+    return rung.solint if rung.solint in ("inf", "int") else f"{rung.solint_s:g}s"

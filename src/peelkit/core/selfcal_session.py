@@ -1,0 +1,185 @@
+"""What one self-calibration is made of: options, the best state so far, its images and records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit.core import imaging, snr
+from peelkit.core.imaging import Target
+from peelkit.core.measure import measure, shift_pixels
+from peelkit.core.verdict import Limits, State, Verdict
+from peelkit.core.workspace import Workspace
+from peelkit.engines import casa as engine
+from peelkit.errors import DataError
+from peelkit.io import ms
+from peelkit.io.image import read_image
+from peelkit.io.survey import Survey
+from peelkit.progress import Progress
+from peelkit.selection import Selection
+
+# Depth of the first image: conservative.
+FIRST_NSIGMA = 3.0
+
+
+@dataclass(frozen=True)
+class SelfcalOptions:
+    """What the user asked for. Names and defaults are CASA's where it has them."""
+
+    out: Path | None = None
+    solints: tuple[str, ...] = ("auto",)
+    calmodes: tuple[str, ...] = ()
+    combines: tuple[str, ...] = ()
+    gaintypes: tuple[str, ...] = ()
+    plan: tuple[Mapping[str, Any], ...] | None = None
+    refant: str = ""
+    minsnr: float | None = None
+    minblperant: int | None = None
+    solnorm: bool = True
+    datacolumn: str = "data"
+    applymode: str = "calonly"
+    interp: str = ""
+    spwmap: tuple[int, ...] = ()
+    calwt: bool = False
+    rounds: int = 12
+    phase_snr: float = 3.0
+    amplitude_snr: float = 10.0
+    mask: Path | None = None
+    mask_threshold: float = 4.5
+    nsigma: float | None = None
+    model: tuple[Path, ...] = ()
+    limits: Limits = Limits()
+    choices: imaging.Choices = imaging.Choices()
+    plots: bool = True
+    overwrite: bool = False
+
+
+@dataclass
+class Best:
+    """The best state so far: its gain tables (phase, then amplitude), image and mask."""
+
+    tables: list[str] = field(default_factory=list)
+    table_spwmaps: list[list[int]] = field(default_factory=list)
+    table_modes: list[str] = field(default_factory=list)
+    imagename: str = "first"
+    nsigma: float = FIRST_NSIGMA
+
+
+@dataclass
+class Session:
+    """One run: what is constant, and the state that rounds change."""
+
+    info: ms.MsInfo
+    work: ms.MsInfo
+    rows: NDArray[np.int64]
+    workspace: Workspace
+    options: SelfcalOptions
+    selection: Selection
+    found: Survey
+    field_id: int
+    imaging: engine.Imaging
+    casa: engine.Casa
+    refants: list[str]
+    progress: Progress
+    best: Best = field(default_factory=Best)
+    mask: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    applied: list[str] | None = None
+
+    @property
+    def target(self) -> Target:
+        """What tclean images."""
+        return Target(self.work.path, str(self.field_id), self.selection.spw)
+
+    def name(self, imagename: str) -> Path:
+        """An image name in the workspace."""
+        return self.workspace.path(imagename)
+
+
+def save(session: Session, stage: str) -> None:
+    """Record where the run is, so that it can be resumed."""
+    np.save(session.workspace.path("mask.npy"), session.mask)
+    session.workspace.state = {
+        "stage": stage,
+        "rounds": session.rounds,
+        "best": asdict(session.best),
+    }
+    session.workspace.save()
+
+
+def restore(session: Session) -> None:
+    """Go back to where an interrupted run was."""
+    state = session.workspace.state
+    session.rounds = list(state["rounds"])
+    session.best = Best(**state["best"])
+    session.mask = np.load(session.workspace.path("mask.npy"))
+
+
+def state_of(session: Session, imagename: str) -> State:
+    """Figures of one of the images, with the present mask."""
+    image = read_image(session.imaging.image(session.name(imagename)))
+    if image.beam is None:
+        raise DataError(f"{image.path}: CASA fitted no beam; is there enough unflagged data?")
+    return State(measure(image, session.mask), image.beam, image.cell_arcsec)
+
+
+def shift_arcsec(session: Session, imagename: str) -> float:
+    """How far the sources moved since the first image [arcsec]."""
+    one, two = (
+        read_image(session.imaging.image(session.name(name))) for name in ("first", imagename)
+    )
+    return math.hypot(*shift_pixels(one.data, two.data, session.mask)) * one.cell_arcsec
+
+
+def round_record(
+    rung: snr.Rung,
+    before: State,
+    after: State,
+    verdict: Verdict,
+    tried: int,
+    failed: int,
+    caltable: Path | None,
+    image: Path | None,
+    suspicious: list[str],
+) -> dict[str, Any]:
+    """One round for the sidecar."""
+    return {
+        "solint": rung.solint,
+        "solint_s": rung.solint_s,
+        "calmode": rung.calmode,
+        "combine": rung.combine,
+        "gaintype": rung.gaintype,
+        "minsnr": rung.minsnr,
+        "snr": rung.snr,
+        **figures_record(after),
+        "before": figures_record(before),
+        "gain": after.figures.dynamic_range / before.figures.dynamic_range,
+        "solutions": tried,
+        "solutions_failed": failed,
+        "accepted": verdict.accepted,
+        "reason": verdict.reason,
+        "caltable": str(caltable) if caltable else None,
+        "image": str(image) if image else None,
+        "suspicious": suspicious,
+    }
+
+
+def figures_record(state: State) -> dict[str, Any]:
+    """Figures of an image for the sidecar."""
+    figures = state.figures
+    return {
+        "peak_jy_beam": figures.peak_jy_beam,
+        "minimum_jy_beam": figures.minimum_jy_beam,
+        "rms_jy_beam": figures.rms_jy_beam,
+        "rms_plain_jy_beam": figures.rms_plain_jy_beam,
+        "rms_near_jy_beam": figures.rms_near_jy_beam,
+        "dynamic_range": figures.dynamic_range,
+        "flux_jy": figures.flux_jy,
+        "beam": asdict(state.beam),
+    }

@@ -1,0 +1,101 @@
+"""The work of ``peelkit undo``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from peelkit.core import commit
+from peelkit.engines import casa as engine
+from peelkit.errors import DataError
+from peelkit.io import journal, ms
+from peelkit.outcome import Outcome
+
+COMMAND = "undo"
+
+
+def list_steps(path: Path) -> Outcome:
+    """Steps recorded in the MS."""
+    ms.read_info(path)
+    return _outcome(path, undone=[], left=journal.steps(path))
+
+
+def undo(path: Path, *, to: str | None = None) -> Outcome:
+    """Put back what the last step replaced, or all steps down to and including ``to``.
+
+    Parameters
+    ----------
+    path : Path
+        The MS.
+    to : str, optional
+        Number of a step, or the name of a command (its last step).
+
+    Raises
+    ------
+    DataError
+        If there is no such step.
+    """
+    ms.read_info(path)
+    ms.refuse_if_locked(path)
+    entries = journal.steps(path)
+    if not entries:
+        raise DataError(f"{path}: no step of peelkit is recorded here; there is nothing to undo.")
+    target = entries[-1].id
+    if to is not None:
+        found = [step.id for step in entries if to in (str(step.id), step.command)]
+        if not found:
+            listing = ", ".join(f"{step.id} ({step.command})" for step in entries)
+            raise DataError(f"{path}: no step {to!r}; recorded are {listing}.")
+        target = found[-1]
+    undone = []
+    writes: set[str] = set()
+    for step in reversed([step for step in entries if step.id >= target]):
+        if (
+            step.flag_version
+            and not step.finished
+            and not engine.flag_version_path(path, step.flag_version).exists()
+        ):
+            pass  # killed before the flags were saved, and so before they were changed
+        elif step.flag_version:
+            with engine.Casa(path.with_name(f"{path.name}.undo.casa.log")) as casa:
+                engine.restore_flags(casa, path, step.flag_version)
+                engine.delete_flags(casa, path, step.flag_version)
+            writes.add("FLAG")
+        journal.put_back_columns(path)
+        undone.append(step)
+        writes |= {*step.created, *step.replaced}
+    ms.add_history(
+        path,
+        command=COMMAND,
+        message=f"peelkit undo: put back step {', '.join(str(step.id) for step in undone)}",
+        parameters={"to": to},
+    )
+    return _outcome(path, undone=undone, left=journal.steps(path), writes=tuple(sorted(writes)))
+
+
+def forget(path: Path) -> Outcome:
+    """Drop the kept columns: frees disk space, and nothing can be undone any more."""
+    ms.read_info(path)
+    commit.recover(path)
+    before = journal.steps(path)
+    dropped = [name for step in before for name in step.replaced.values()]
+    journal.forget(path)
+    return _outcome(path, undone=[], left=[], writes=tuple(dropped))
+
+
+def _outcome(
+    path: Path,
+    *,
+    undone: list[journal.Step],
+    left: list[journal.Step],
+    writes: tuple[str, ...] = (),
+) -> Outcome:
+    def rows(steps: list[journal.Step]) -> list[dict[str, Any]]:
+        return [asdict(step) for step in steps]
+
+    return Outcome(
+        results={"undone": rows(undone), "steps": rows(left)},
+        inputs={"ms": str(path)},
+        writes=writes,
+    )

@@ -1,0 +1,131 @@
+"""Whether a round of self-calibration helped. Pure functions.
+
+Sources: Brogan, Hunter & Fomalont, section 2.3 (seed 002): judge the S/N, not the noise alone; the
+integrated flux must hold; many failed solutions mean that something is wrong; positions are as good
+as beam / (2 S/N) of the image before. auto_selfcal's rules for the near field and the beam.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from peelkit.core.measure import Figures
+from peelkit.io.image import Beam
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a round may not do.
+
+    Parameters
+    ----------
+    flux_low, flux_high : float
+        Range of the integrated flux, over that before the round.
+    beam_change : float
+        Change of the beam's area, either way, as a fraction.
+    failed : float
+        Failed solutions, as a fraction.
+    transfer_snr : float
+        S/N that positions of an uncalibrated image are trusted with at most: errors of gain
+        transfer, not noise, limit them.
+    near_loss : float
+        Loss of S/N near the source that is still no fall: the near field has some hundred beams, so
+        that its rms is known to some per cent only.
+    shift_sigma : float
+        Shift of the peak, in units of the position uncertainty.
+    """
+
+    flux_low: float = 0.95
+    flux_high: float = 1.5
+    beam_change: float = 0.05
+    failed: float = 0.25
+    transfer_snr: float = 1000.0
+    near_loss: float = 0.01
+    shift_sigma: float = 3.0
+
+
+@dataclass(frozen=True)
+class State:
+    """An image's figures, its beam, and the pixel size [arcsec]."""
+
+    figures: Figures
+    beam: Beam
+    cell_arcsec: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Accepted or not, and why."""
+
+    accepted: bool
+    reason: str
+
+
+def position_uncertainty_arcsec(state: State, transfer_snr: float) -> float:
+    """Uncertainty of a position, ``beam / (2 S/N)`` [arcsec], with the S/N before the round.
+
+    The S/N is taken as no better than gain transfer allows.
+    """
+    return state.beam.major_arcsec / (2 * min(state.figures.dynamic_range, transfer_snr))
+
+
+def judge(
+    before: State,
+    after: State,
+    first: State,
+    *,
+    moved_arcsec: float,
+    failed_fraction: float,
+    limits: Limits,
+) -> Verdict:
+    """Judge a round by its images before and after, measured with the same mask.
+
+    Parameters
+    ----------
+    before, after : State
+        With the best solutions so far, and with this round's.
+    first : State
+        Before any self-calibration: positions are held to it.
+    moved_arcsec : float
+        How far the sources moved since the first image.
+    failed_fraction : float
+        Of this round's solutions.
+    limits : Limits
+        What is tolerated.
+    """
+    old, new = before.figures, after.figures
+    gain = new.dynamic_range / old.dynamic_range
+    if failed_fraction > limits.failed:
+        return Verdict(
+            False,
+            f"{100 * failed_fraction:.0f} % of the solutions failed (limit {100 * limits.failed:.0f} %)",
+        )
+    if not gain >= 1:
+        return Verdict(False, f"S/N fell from {old.dynamic_range:.0f} to {new.dynamic_range:.0f}")
+    # NaN where the mask leaves no near field: then there is nothing to compare.
+    if new.dynamic_range_near < old.dynamic_range_near * (1 - limits.near_loss):
+        return Verdict(
+            False,
+            f"S/N near the source fell from {old.dynamic_range_near:.0f} "
+            f"to {new.dynamic_range_near:.0f}",
+        )
+    flux = new.flux_jy / old.flux_jy
+    if not limits.flux_low <= flux <= limits.flux_high:
+        return Verdict(
+            False,
+            f"flux changed by a factor {flux:.3f} (allowed {limits.flux_low:g} to {limits.flux_high:g})",
+        )
+    area = after.beam.area_arcsec2 / first.beam.area_arcsec2
+    if abs(area - 1) > limits.beam_change:
+        return Verdict(
+            False,
+            f"beam area changed by {100 * (area - 1):+.1f} % (limit {100 * limits.beam_change:.0f} %)",
+        )
+    sigma = position_uncertainty_arcsec(first, limits.transfer_snr)
+    if moved_arcsec > limits.shift_sigma * sigma:
+        return Verdict(
+            False,
+            f'sources moved by {moved_arcsec:.3g}", {moved_arcsec / sigma:.1f} times the uncertainty of {sigma:.3g}" '
+            f"(limit {limits.shift_sigma:g})",
+        )
+    return Verdict(True, f"S/N {old.dynamic_range:.0f} to {new.dynamic_range:.0f}")

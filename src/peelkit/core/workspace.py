@@ -1,0 +1,176 @@
+"""The folder in which self-calibration works, and what it needs to go on after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit import sidecar
+from peelkit.errors import DataError
+from peelkit.io import ms
+
+STATE = "state.json"
+
+
+@dataclass
+class Workspace:
+    """Output folder of one self-calibration.
+
+    The data are solved and imaged in a copy of the selected rows, so that the user's MS is touched
+    only once, at the end. The copy is deleted when the run finishes.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder.
+    fingerprint : str
+        Of the parameters and the MS: an interrupted run is gone on with only if it is the same.
+    """
+
+    folder: Path
+    fingerprint: str
+    state: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ms(self) -> Path:
+        """The working copy."""
+        return self.folder / "work.ms"
+
+    @property
+    def log(self) -> Path:
+        """CASA's log."""
+        return self.folder / "casa.log"
+
+    def path(self, name: str) -> Path:
+        """A product in the folder."""
+        return self.folder / name
+
+    def save(self) -> None:
+        """Record the state, atomically."""
+        record = {"fingerprint": self.fingerprint, **self.state}
+        sidecar.write_text(self.folder / STATE, json.dumps(sidecar.clean(record), indent=1))
+
+    def drop_copy(self) -> None:
+        """Delete the working copy and what came with it."""
+        for path in (self.ms, self.folder / "work.ms.flagversions"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def close(self) -> None:
+        """The run has finished: nothing is left to resume."""
+        self.drop_copy()
+        (self.folder / STATE).unlink(missing_ok=True)
+
+
+def fingerprint(info: ms.MsInfo, parameters: Mapping[str, Any]) -> str:
+    """Hash of what must be the same for a run to be resumed."""
+    text = json.dumps(
+        [str(info.path.absolute()), info.n_rows, sidecar.clean(parameters)],
+        sort_keys=True,
+        default=str,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def open_workspace(folder: Path, mark: str, *, overwrite: bool) -> tuple[Workspace, bool]:
+    """Make the output folder, or find an interrupted run in it.
+
+    Returns
+    -------
+    Workspace
+        With the state of the interrupted run, if there is one.
+    bool
+        Whether it is gone on with.
+
+    Raises
+    ------
+    DataError
+        If the folder holds something else and may not be replaced.
+    """
+    workspace = Workspace(folder, mark)
+    state_file = folder / STATE
+    if state_file.exists() and not overwrite:
+        try:
+            state = json.loads(state_file.read_text("utf-8"))
+        except ValueError as error:
+            raise DataError(
+                f"{state_file}: cannot be read; start again with --overwrite."
+            ) from error
+        if state.pop("fingerprint", None) != mark:
+            raise DataError(
+                f"{folder}: holds an interrupted run with other parameters or data; run it again "
+                "with the same to go on, or with --overwrite to start anew."
+            )
+        workspace.state = state
+        return workspace, state.get("stage") == "rounds"
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            raise DataError(f"{folder}: exists; give another --out, or --overwrite to replace it.")
+        if not (folder / "casa.log").exists():
+            raise DataError(
+                f"{folder}: not a folder of peelkit selfcal (no casa.log), so it is not deleted; "
+                "give another --out."
+            )
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "casa.log").touch()
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be made ({error.strerror}); give another place with --out."
+        ) from error
+    workspace.state = {"stage": "copying"}
+    workspace.save()
+    return workspace, False
+
+
+def make_copy(
+    workspace: Workspace, info: ms.MsInfo, rows: NDArray[np.int64], data_column: str
+) -> tuple[ms.MsInfo, int]:
+    """Copy the rows into the working MS, with MODEL_DATA and CORRECTED_DATA; flags what is NaN there.
+
+    Returns
+    -------
+    MsInfo
+        Of the copy.
+    int
+        Samples that were NaN or infinite, and unflagged.
+
+    Raises
+    ------
+    DataError
+        If all visibilities are zero.
+    """
+    shutil.rmtree(workspace.ms, ignore_errors=True)
+    ms.copy_rows(info.path, workspace.ms, rows, data_column=data_column)
+    bad = 0
+    nonzero = False
+    copy = ms.read_info(workspace.ms)
+    with ms.opened(workspace.ms, write=True) as main:
+        for name in ("MODEL_DATA", "CORRECTED_DATA"):
+            ms.add_column(main, name)
+        for _, chunk in ms.chunks(main, copy, np.arange(copy.n_rows)):
+            data = ms.get(main, "DATA", chunk)
+            finite = np.isfinite(data)
+            nonzero |= bool(np.any(data[finite]))
+            if not finite.all():
+                flag = ms.get(main, "FLAG", chunk)
+                bad += int((~finite & ~flag).sum())
+                ms.put(main, "FLAG", chunk, flag | ~finite)
+                data = np.where(finite, data, 0)
+                ms.put(main, "DATA", chunk, data)
+            ms.put(main, "CORRECTED_DATA", chunk, data)
+            ms.put(main, "MODEL_DATA", chunk, np.zeros_like(data))
+    if not nonzero:
+        workspace.close()
+        raise DataError(
+            f"{info.path}: all visibilities in {data_column} are zero; choose another --datacolumn."
+        )
+    return ms.read_info(workspace.ms), bad

@@ -1,0 +1,1 @@
+"""The outside programs. Nothing else knows their spelling."""

@@ -1,0 +1,1 @@
+"""Disks: Measurement Sets, images and regions in, arrays out, and back."""

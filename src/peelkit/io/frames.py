@@ -1,0 +1,39 @@
+"""Frequency frames: what CASA's images use, and what the correlator wrote."""
+
+from __future__ import annotations
+
+import math
+
+from casacore.measures import measures
+from casacore.quanta import quantity
+
+from peelkit.io.ms import MsInfo, Spw
+
+# CASA's image frames for these are the spw's own: no Doppler shift is known for them.
+UNSHIFTED = {"LSRK", "REST"}
+
+
+def lsrk_over_spw(info: MsInfo, spw: Spw, *, field: int, time_s: float) -> float:
+    """LSRK frequency over the frequency in the spw's own frame, towards a field at a time.
+
+    tclean images in LSRK: it scales u, v, w by the LSRK frequency, and so its image positions are
+    off by this factor (about 1e-4), which a prediction from its model must share.
+    """
+    if spw.frame in UNSHIFTED:
+        return 1.0
+    machine = measures()
+    centre = info.fields[field]
+    machine.do_frame(machine.epoch("UTC", quantity(time_s, "s")))
+    x, y, z = (quantity(value, "m") for value in info.antennas[0].position_m)
+    length = math.sqrt(sum(value**2 for value in info.antennas[0].position_m))
+    if length < 6e6:  # not on Earth's surface: no position, no shift
+        return 1.0
+    machine.do_frame(machine.position("ITRF", x, y, z))
+    machine.do_frame(
+        machine.direction(
+            centre.frame, quantity(centre.ra_rad, "rad"), quantity(centre.dec_rad, "rad")
+        )
+    )
+    own = machine.frequency(spw.frame, quantity(spw.centre_hz, "Hz"))
+    shifted = machine.measure(own, "LSRK")
+    return float(shifted["m0"]["value"]) / spw.centre_hz

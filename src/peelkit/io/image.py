@@ -1,0 +1,404 @@
+"""Images, FITS and CASA alike: one plane with its world coordinates, beam and unit."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.coordinates import FK4, FK5, ICRS, BaseCoordinateFrame, Galactic, SkyCoord
+from astropy.io import fits
+from astropy.time import Time
+from astropy.wcs import WCS, FITSFixedWarning
+from numpy.typing import NDArray
+
+from peelkit.errors import DataError
+
+# CASA's B1950_VLA is FK4 at equinox B1950 as the VLA used it, with epoch 1979.9; it writes the
+# epoch into EQUINOX of its FITS files.
+B1950_VLA_EPOCH = 1979.9
+
+
+@dataclass(frozen=True)
+class Beam:
+    """Restoring beam: full widths at half maximum [arcsec] and position angle [deg]."""
+
+    major_arcsec: float
+    minor_arcsec: float
+    pa_deg: float
+
+    @property
+    def area_arcsec2(self) -> float:
+        """Solid angle of the Gaussian beam [arcsec^2]."""
+        return math.pi * self.major_arcsec * self.minor_arcsec / (4 * math.log(2))
+
+
+@dataclass(frozen=True)
+class Image:
+    """One Stokes I plane of an image.
+
+    Parameters
+    ----------
+    path : Path
+        Where it was read.
+    data : ndarray of float, shape (ny, nx)
+        Brightness in ``unit``; NaN where the image is blank or masked.
+    wcs : astropy.wcs.WCS
+        Celestial coordinates of the two axes.
+    frame : astropy.coordinates.BaseCoordinateFrame
+        The frame of these coordinates (CASA's B1950_VLA is told from plain B1950).
+    beam : Beam or None
+        None if the image has none (a model, a mask).
+    unit : str
+        As in the image, ``Jy/beam`` or ``Jy/pixel``.
+    shape : tuple of int
+        Of the whole image: (..., ny, nx).
+    freq_hz : float or None
+        Reference frequency [Hz].
+    """
+
+    path: Path
+    data: NDArray[np.floating[Any]]
+    wcs: WCS
+    frame: BaseCoordinateFrame
+    beam: Beam | None
+    unit: str
+    shape: tuple[int, ...]
+    freq_hz: float | None
+
+    @property
+    def cell_arcsec(self) -> float:
+        """Pixel size, the geometric mean of both axes [arcsec]."""
+        scales = np.abs(np.asarray(self.wcs.proj_plane_pixel_scales(), dtype=object))
+        values = [scale.to_value("arcsec") for scale in scales]
+        return math.sqrt(values[0] * values[1])
+
+    @property
+    def beam_pixels(self) -> float:
+        """Beam solid angle in pixels.
+
+        Raises
+        ------
+        DataError
+            If the image has no beam.
+        """
+        if self.beam is None:
+            raise DataError(f"{self.path}: no restoring beam; use a restored image.")
+        return self.beam.area_arcsec2 / self.cell_arcsec**2
+
+    def sky(self, x: float, y: float) -> SkyCoord:
+        """ICRS position of pixel (x, y), counted from 0."""
+        lon, lat = self.wcs.wcs_pix2world(x, y, 0)
+        unit = self.wcs.wcs.cunit
+        return SkyCoord(lon * unit[0], lat * unit[1], frame=self.frame).icrs
+
+    def pixel(self, position: SkyCoord) -> tuple[float, float]:
+        """Pixel (x, y), counted from 0, of a sky position in any frame."""
+        local = position.transform_to(self.frame)
+        sphere = local.represent_as("unitspherical")
+        unit = self.wcs.wcs.cunit
+        x, y = self.wcs.wcs_world2pix(sphere.lon.to_value(unit[0]), sphere.lat.to_value(unit[1]), 0)
+        return float(x), float(y)
+
+
+def is_casa_image(path: Path) -> bool:
+    """Tell whether ``path`` is a CASA image: a folder with a casacore table."""
+    return path.is_dir() and (path / "table.dat").exists()
+
+
+def read_image(path: Path) -> Image:
+    """Read the Stokes I plane of a FITS or CASA image.
+
+    Raises
+    ------
+    DataError
+        If it is no image, or has several channels.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such image.")
+    try:
+        if is_casa_image(path):
+            data, header, frame = _read_casa(path)
+        elif path.is_file():
+            data, header, frame = _read_fits(path)
+        else:
+            raise DataError(f"{path}: neither a FITS file nor a CASA image.")
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise DataError(
+            f"{path}: neither a FITS file nor a CASA image ({str(error).splitlines()[0]})."
+        ) from error
+    plane = _stokes_i(path, data, header)
+    with warnings.catch_warnings():
+        # CASA's FITS files lack what astropy then derives from the rest; nothing to act on.
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        wcs = WCS(header, naxis=2)
+    beam = None
+    if header.get("BMAJ"):
+        beam = Beam(header["BMAJ"] * 3600, header["BMIN"] * 3600, header.get("BPA", 0.0))
+    freq = next(
+        (header.get(f"CRVAL{axis}") for axis in (3, 4) if header.get(f"CTYPE{axis}") == "FREQ"),
+        None,
+    )
+    return Image(
+        path=path,
+        data=plane,
+        wcs=wcs,
+        frame=frame,
+        beam=beam,
+        unit=str(header.get("BUNIT", "")).strip(),
+        shape=data.shape,
+        freq_hz=freq,
+    )
+
+
+def _stokes_i(path: Path, data: NDArray[Any], header: fits.Header) -> NDArray[Any]:
+    """Pick the plane: several channels are refused, of several Stokes the first is I."""
+    extra = data.ndim - 2
+    index: list[int] = []
+    for axis in range(extra):
+        number = data.ndim - axis  # FITS axis number
+        kind = str(header.get(f"CTYPE{number}", ""))
+        if data.shape[axis] > 1 and kind != "STOKES":
+            raise DataError(
+                f"{path}: {data.shape[axis]} planes along {kind or 'an unnamed axis'}; "
+                "give an image of one plane (a continuum image, or one channel)."
+            )
+        index.append(0)
+    return np.asarray(
+        data[tuple(index)], dtype=np.float64 if data.dtype.itemsize > 4 else np.float32
+    )
+
+
+def _read_fits(path: Path) -> tuple[NDArray[Any], fits.Header, BaseCoordinateFrame]:
+    with fits.open(path, memmap=False) as hdus:
+        hdu = next((hdu for hdu in hdus if getattr(hdu, "data", None) is not None), None)
+        if hdu is None or hdu.data.ndim < 2 or not str(hdu.header.get("CTYPE1", "")):
+            raise DataError(f"{path}: no image with sky coordinates in this FITS file.")
+        header = hdu.header.copy()
+        data = np.asarray(hdu.data, dtype=np.float32)
+    return data, header, _frame(header)
+
+
+def _frame(header: fits.Header) -> BaseCoordinateFrame:
+    if str(header.get("CTYPE1", "")).startswith("GLON"):
+        return Galactic()
+    equinox = header.get("EQUINOX", header.get("EPOCH"))
+    system = str(header.get("RADESYS", header.get("RADECSYS", ""))).strip()
+    if not system:
+        system = "ICRS" if equinox is None else ("FK4" if float(equinox) < 1984 else "FK5")
+    if system.startswith("FK4"):
+        if equinox is not None and abs(float(equinox) - B1950_VLA_EPOCH) < 0.01:
+            header["EQUINOX"] = 1950.0
+            return FK4(equinox="B1950", obstime=Time(B1950_VLA_EPOCH, format="byear"))
+        return FK4(equinox=Time(equinox or 1950.0, format="byear"))
+    if system == "FK5":
+        return FK5(equinox=Time(equinox or 2000.0, format="jyear"))
+    return ICRS()
+
+
+_CASA_FRAMES = {
+    "J2000": ("FK5", 2000.0),
+    "ICRS": ("ICRS", None),
+    "B1950": ("FK4", 1950.0),
+    "B1950_VLA": ("FK4", B1950_VLA_EPOCH),
+    "GALACTIC": ("", None),
+}
+
+
+def _read_casa(path: Path) -> tuple[NDArray[Any], fits.Header, BaseCoordinateFrame]:
+    from casacore.images import image as CasaImage  # noqa: N812
+
+    casa = CasaImage(str(path))
+    data = np.array(casa.getdata(), dtype=np.float32)
+    # numpy's convention: True is masked out.
+    data[np.asarray(casa.getmask(), dtype=bool)] = np.nan
+    coordinates = casa.coordinates().dict()
+    info = casa.imageinfo()
+    unit = casa.unit()
+    del casa
+    header = fits.Header()
+    header["BUNIT"] = unit
+    for key, entry in coordinates.items():
+        if not isinstance(entry, dict) or "_image_axes" not in entry:
+            continue
+        axes = [int(axis) for axis in np.atleast_1d(entry["_image_axes"])]
+        if key.startswith("direction"):
+            _direction_header(header, entry)
+            if axes != [data.ndim - 2, data.ndim - 1]:
+                raise DataError(f"{path}: the sky axes are not the first two; use imtrans first.")
+        elif key.startswith("stokes"):
+            header[f"CTYPE{data.ndim - axes[0]}"] = "STOKES"
+        elif key.startswith("spectral"):
+            header[f"CTYPE{data.ndim - axes[0]}"] = "FREQ"
+            axis = entry["wcs"] if "wcs" in entry else entry["tabular"]
+            header[f"CRVAL{data.ndim - axes[0]}"] = float(np.atleast_1d(axis["crval"])[0])
+    if "CTYPE1" not in header:
+        raise DataError(f"{path}: no sky coordinates.")
+    beam = info.get("restoringbeam")
+    if beam and "major" in beam:
+        header["BMAJ"] = _degrees(beam["major"])
+        header["BMIN"] = _degrees(beam["minor"])
+        header["BPA"] = _degrees(beam["positionangle"])
+    return data, header, _frame(header)
+
+
+def _degrees(quantity: dict[str, Any]) -> float:
+    factor = {"arcsec": 1 / 3600, "deg": 1.0, "rad": 180 / math.pi, "arcmin": 1 / 60}
+    return float(quantity["value"]) * factor[quantity["unit"]]
+
+
+def _direction_header(header: fits.Header, entry: dict[str, Any]) -> None:
+    system = str(entry["system"])
+    if system not in _CASA_FRAMES:
+        raise DataError(f"direction frame {system}: not one of {', '.join(_CASA_FRAMES)}.")
+    radesys, equinox = _CASA_FRAMES[system]
+    names = ("GLON", "GLAT") if system == "GALACTIC" else ("RA--", "DEC-")
+    scale = [180 / math.pi if unit == "rad" else 1.0 for unit in entry["units"]]
+    header["WCSAXES"] = 2
+    for axis in (1, 2):
+        header[f"CTYPE{axis}"] = f"{names[axis - 1]}-{entry['projection']}"
+        header[f"CUNIT{axis}"] = "deg"
+        header[f"CRVAL{axis}"] = float(entry["crval"][axis - 1]) * scale[axis - 1]
+        header[f"CRPIX{axis}"] = float(entry["crpix"][axis - 1]) + 1
+        header[f"CDELT{axis}"] = float(entry["cdelt"][axis - 1]) * scale[axis - 1]
+    matrix = np.asarray(entry["pc"], dtype=float)
+    for row in (1, 2):
+        for column in (1, 2):
+            header[f"PC{row}_{column}"] = float(matrix[row - 1, column - 1])
+    for number, value in enumerate(np.atleast_1d(entry.get("projection_parameters", []))):
+        if value:
+            header[f"PV2_{number + 1}"] = float(value)
+    header["LONPOLE"] = float(entry.get("longpole", 180.0))
+    if radesys:
+        header["RADESYS"] = radesys
+    if equinox:
+        header["EQUINOX"] = equinox
+
+
+def write_like(
+    path: Path,
+    plane: NDArray[Any],
+    like: Image,
+    *,
+    unit: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a plane with the axes of another image: FITS if ``path`` ends in .fits, else CASA.
+
+    Every plane of the template (Stokes, channel) gets the same values.
+
+    Parameters
+    ----------
+    path : Path
+        The product. Written beside and then renamed, so that it is whole or absent.
+    plane : ndarray, shape (ny, nx)
+        The values.
+    like : Image
+        The template.
+    unit : str, optional
+        Brightness unit; the template's if None, none if empty.
+    overwrite : bool
+        Replace what exists.
+
+    Raises
+    ------
+    DataError
+        If it exists and may not be replaced, or cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise DataError(f"{path}: exists; give another name or --overwrite.")
+    if plane.shape != like.data.shape:
+        raise DataError(
+            f"{path}: shape {plane.shape} does not match {like.path} {like.data.shape}."
+        )
+    full = np.ascontiguousarray(np.broadcast_to(plane, like.shape), dtype=np.float32)
+    temporary = path.with_name(f".{path.name}.part")
+    _remove(temporary)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() in (".fits", ".fit"):
+            _write_fits(temporary, full, like, unit)
+        else:
+            _write_casa(temporary, full, like, unit)
+    except OSError as error:
+        _remove(temporary)
+        raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    _remove(path)
+    os.replace(temporary, path)  # noqa: PTH105
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_fits(path: Path, full: NDArray[Any], like: Image, unit: str | None) -> None:
+    header = _full_header(like)
+    if unit is not None:
+        header.pop("BUNIT", None)
+        if unit:
+            header["BUNIT"] = unit
+    fits.PrimaryHDU(full, header).writeto(path, output_verify="fix")
+
+
+def _full_header(like: Image) -> fits.Header:
+    """Complete FITS header of the template, all axes."""
+    if not is_casa_image(like.path):
+        with fits.open(like.path) as hdus:
+            hdu = next(hdu for hdu in hdus if getattr(hdu, "data", None) is not None)
+            header: fits.Header = hdu.header.copy()
+            header.pop("BLANK", None)
+            return header
+    from casacore.images import image as CasaImage  # noqa: N812
+
+    # Only the coordinates go through casacore's converter: it prints a line for each long
+    # keyword of the image itself.
+    handle, name = tempfile.mkstemp(suffix=".fits")
+    os.close(handle)
+    try:
+        coordinates = CasaImage(str(like.path)).coordinates()
+        CasaImage("", shape=list(like.shape), coordsys=coordinates).tofits(name)
+        header = fits.getheader(name)
+    finally:
+        Path(name).unlink()
+    if like.beam:
+        header["BMAJ"] = like.beam.major_arcsec / 3600
+        header["BMIN"] = like.beam.minor_arcsec / 3600
+        header["BPA"] = like.beam.pa_deg
+    if like.unit:
+        header["BUNIT"] = like.unit
+    return header
+
+
+def _write_casa(path: Path, full: NDArray[Any], like: Image, unit: str | None) -> None:
+    from casacore.images import image as CasaImage  # noqa: N812
+
+    template = CasaImage(str(like.path))
+    product = CasaImage(
+        imagename=str(path), shape=list(like.shape), coordsys=template.coordinates()
+    )
+    product.putdata(full)
+    del product, template
+    from casacore.tables import table
+
+    with table(str(path), readonly=False, ack=False) as casa:
+        if unit is None:
+            casa.putkeyword("units", like.unit)
+        elif unit:
+            casa.putkeyword("units", unit)
+        if like.beam is not None and unit != "":
+            # A template that is FITS has no imageinfo to copy.
+            quantities = {
+                "major": {"value": like.beam.major_arcsec, "unit": "arcsec"},
+                "minor": {"value": like.beam.minor_arcsec, "unit": "arcsec"},
+                "positionangle": {"value": like.beam.pa_deg, "unit": "deg"},
+            }
+            casa.putkeyword("imageinfo", {"imagetype": "Intensity", "restoringbeam": quantities})

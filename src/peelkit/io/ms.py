@@ -1,0 +1,472 @@
+"""Measurement Sets: metadata once, columns in row chunks, locks respected.
+
+Nothing else opens an MS. Tables are open only inside short ``with`` blocks, because an engine in
+another process waits for ever on a lock that is held here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import json
+import os
+import struct
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from casacore.tables import makecoldesc, maketabdesc, table
+from numpy.typing import NDArray
+
+from peelkit import __version__
+from peelkit.errors import DataError
+from peelkit.selection import Selection, parse_ids, parse_spw
+
+# Rows are read and written in pieces of about this size, whatever the size of the MS.
+CHUNK_BYTES = 64 * 2**20
+
+# How long another process may keep its lock before we give up.
+LOCK_WAIT_S = 10
+
+FREQUENCY_FRAMES = ("REST", "LSRK", "LSRD", "BARY", "GEO", "TOPO", "GALACTO", "LGROUP", "CMB")
+
+STOKES = {
+    1: "I", 2: "Q", 3: "U", 4: "V",
+    5: "RR", 6: "RL", 7: "LR", 8: "LL",
+    9: "XX", 10: "XY", 11: "YX", 12: "YY",
+}  # fmt: skip
+PARALLEL_HANDS = frozenset({"I", "RR", "LL", "XX", "YY"})
+
+
+@dataclass(frozen=True)
+class Antenna:
+    """One row of ANTENNA: ITRF position [m] and dish diameter [m]."""
+
+    id: int
+    name: str
+    position_m: tuple[float, float, float]
+    diameter_m: float
+
+
+@dataclass(frozen=True)
+class Field:
+    """One row of FIELD: phase centre [rad] in ``frame``, CASA's name for it."""
+
+    id: int
+    name: str
+    ra_rad: float
+    dec_rad: float
+    frame: str
+
+
+@dataclass(frozen=True)
+class Spw:
+    """One row of SPECTRAL_WINDOW: channel centres and widths [Hz], in ``frame``."""
+
+    id: int
+    name: str
+    freq_hz: NDArray[np.float64]
+    width_hz: NDArray[np.float64]
+    frame: str
+
+    @property
+    def bandwidth_hz(self) -> float:
+        """Sum of the channel widths [Hz]."""
+        return float(np.abs(self.width_hz).sum())
+
+    @property
+    def centre_hz(self) -> float:
+        """Middle of the band [Hz]."""
+        return float((self.freq_hz.min() + self.freq_hz.max()) / 2)
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """One row of DATA_DESCRIPTION: spw id and the names of the correlations."""
+
+    id: int
+    spw: int
+    correlations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MsInfo:
+    """The metadata of an MS, read once."""
+
+    path: Path
+    n_rows: int
+    columns: frozenset[str]
+    antennas: tuple[Antenna, ...]
+    fields: tuple[Field, ...]
+    spws: tuple[Spw, ...]
+    data_descriptions: tuple[DataDescription, ...]
+    scans: tuple[int, ...]
+    telescope: str
+
+    @property
+    def data_column(self) -> str:
+        """``DATA``, or ``FLOAT_DATA``'s refusal.
+
+        Raises
+        ------
+        DataError
+            If there are no visibilities in a DATA column.
+        """
+        if "DATA" not in self.columns:
+            raise DataError(f"{self.path}: no DATA column; it has {_listing(self.columns)}.")
+        return "DATA"
+
+    def require(self, column: str, remedy: str) -> None:
+        """Raise `DataError` unless ``column`` exists."""
+        if column not in self.columns:
+            raise DataError(f"{self.path}: no column {column}; {remedy}")
+
+    def field_ids(self, selection: Selection) -> list[int]:
+        """Ids of the selected fields."""
+        return parse_ids(selection.field, [field.name for field in self.fields], kind="field")
+
+    def channels(self, selection: Selection) -> dict[int, list[tuple[int, int]]]:
+        """Selected spws and their channel ranges."""
+        return parse_spw(
+            selection.spw, [len(spw.freq_hz) for spw in self.spws], [s.name for s in self.spws]
+        )
+
+    def scan_numbers(self, selection: Selection) -> list[int]:
+        """Selected scans."""
+        return parse_ids(selection.scan, [""] * len(self.scans), kind="scan", ids=self.scans)
+
+
+def _listing(names: frozenset[str]) -> str:
+    return ", ".join(sorted(name for name in names if "DATA" in name)) or "no data column"
+
+
+def read_info(path: Path) -> MsInfo:
+    """Read the metadata of the MS at ``path``.
+
+    Raises
+    ------
+    DataError
+        If it is missing, or is not an MS.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such Measurement Set.")
+    with opened(path) as main:
+        keywords = set(main.keywordnames())
+        missing = {"ANTENNA", "FIELD", "SPECTRAL_WINDOW", "DATA_DESCRIPTION"} - keywords
+        if missing or "ANTENNA1" not in main.colnames():
+            raise DataError(
+                f"{path}: a table, but not a Measurement Set (no ANTENNA1 or subtables)."
+            )
+        columns = frozenset(main.colnames())
+        n_rows = main.nrows()
+        scans = tuple(int(scan) for scan in np.unique(main.getcol("SCAN_NUMBER"))) if n_rows else ()
+    with opened(path / "ANTENNA") as sub:
+        antennas = tuple(
+            Antenna(
+                number,
+                str(name),
+                (float(position[0]), float(position[1]), float(position[2])),
+                float(size),
+            )
+            for number, (name, position, size) in enumerate(
+                zip(
+                    sub.getcol("NAME"),
+                    sub.getcol("POSITION"),
+                    sub.getcol("DISH_DIAMETER"),
+                    strict=True,
+                )
+            )
+        )
+    with opened(path / "FIELD") as sub:
+        fields = tuple(_field(sub, row) for row in range(sub.nrows()))
+    with opened(path / "SPECTRAL_WINDOW") as sub:
+        spws = tuple(
+            Spw(
+                row,
+                str(sub.getcell("NAME", row)),
+                np.asarray(sub.getcell("CHAN_FREQ", row), dtype=np.float64),
+                np.asarray(sub.getcell("CHAN_WIDTH", row), dtype=np.float64),
+                FREQUENCY_FRAMES[int(sub.getcell("MEAS_FREQ_REF", row)) % 64]
+                if int(sub.getcell("MEAS_FREQ_REF", row)) < len(FREQUENCY_FRAMES)
+                else "TOPO",
+            )
+            for row in range(sub.nrows())
+        )
+    with opened(path / "POLARIZATION") as sub:
+        polarizations = [
+            tuple(STOKES.get(int(code), str(code)) for code in sub.getcell("CORR_TYPE", row))
+            for row in range(sub.nrows())
+        ]
+    with opened(path / "DATA_DESCRIPTION") as sub:
+        descriptions = tuple(
+            DataDescription(number, int(spw), polarizations[int(pol)])
+            for number, (spw, pol) in enumerate(
+                zip(sub.getcol("SPECTRAL_WINDOW_ID"), sub.getcol("POLARIZATION_ID"), strict=True)
+            )
+        )
+    telescope = ""
+    with opened(path / "OBSERVATION") as sub:
+        if sub.nrows():
+            telescope = str(sub.getcell("TELESCOPE_NAME", 0))
+    return MsInfo(path, n_rows, columns, antennas, fields, spws, descriptions, scans, telescope)
+
+
+def _field(sub: table, row: int) -> Field:
+    ra, dec = (float(value) for value in np.asarray(sub.getcell("PHASE_DIR", row))[0])
+    measure = sub.getcolkeywords("PHASE_DIR").get("MEASINFO", {})
+    frame = str(measure.get("Ref", "J2000"))
+    if "VarRefCol" in measure:
+        code = sub.getcell(measure["VarRefCol"], row)
+        codes = {
+            int(number): str(name)
+            for number, name in zip(
+                measure.get("TabRefCodes", []), measure.get("TabRefTypes", []), strict=True
+            )
+        }
+        frame = code if isinstance(code, str) else codes.get(int(code), frame)
+    return Field(row, str(sub.getcell("NAME", row)), ra % (2 * np.pi), dec, frame)
+
+
+# ---------------------------------------------------------------- opening and locking
+
+
+@contextlib.contextmanager
+def opened(path: Path, *, write: bool = False) -> Iterator[table]:
+    """Open a table, with the write lock if it is to be written; closed at the end of the block.
+
+    Raises
+    ------
+    DataError
+        If it is not a table, cannot be written, or another process holds its lock.
+    """
+    handle = _open_for_writing(path) if write else _open(path, "usernoread", readonly=True)
+    try:
+        yield handle
+    finally:
+        handle.close()
+
+
+def _open(path: Path, lock: str, *, readonly: bool) -> table:
+    try:
+        return table(str(path), readonly=readonly, ack=False, lockoptions={"option": lock})
+    except RuntimeError as error:
+        if (
+            not readonly
+            and (path / "table.dat").exists()
+            and not os.access(path / "table.dat", os.W_OK)
+        ):
+            raise DataError(f"{path}: cannot be written; check its permissions.") from error
+        if (path / "table.dat").exists():
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{path}: this table cannot be opened ({reason}).") from error
+        raise DataError(f"{path}: not a Measurement Set (no casacore table there).") from error
+
+
+def _open_for_writing(path: Path) -> table:
+    # A permanent lock is refused at once if another process has one; a selection of rows of a
+    # user-locked table would give the lock back.
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        holder = lock_holder(path)
+        if holder is None:
+            return _open(path, "permanent", readonly=False)
+        if time.monotonic() > deadline:
+            raise DataError(f"{path}: locked by {holder}; close it there and run this again.")
+        time.sleep(0.2)
+
+
+def lock_holder(path: Path) -> str | None:
+    """Process that holds a lock on the table at ``path``, as ``name (pid N)``; None if none does."""
+    # casacore's lock is a POSIX lock on the first byte of table.lock.
+    lock_file = path / "table.lock"
+    try:
+        descriptor = os.open(lock_file, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        request = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+        kind, _, _, _, pid = struct.unpack(
+            "hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_GETLK, request)
+        )
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    if kind == fcntl.F_UNLCK:
+        return None
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        name = "another process"
+    return f"{name} (pid {pid})"
+
+
+def refuse_if_locked(path: Path) -> None:
+    """Raise `DataError` if another process keeps a lock on the MS or one of its subtables.
+
+    Called before an engine is started on it: engines wait for ever, without a word.
+    """
+    for folder in (path, *(item for item in path.iterdir() if (item / "table.lock").exists())):
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while (holder := lock_holder(folder)) is not None:
+            if time.monotonic() > deadline:
+                raise DataError(f"{folder}: locked by {holder}; close it there and run this again.")
+            time.sleep(0.5)
+
+
+# ---------------------------------------------------------------- rows and columns
+
+
+def select_rows(info: MsInfo, selection: Selection) -> NDArray[np.int64]:
+    """Row numbers of the selected fields, spws, scans and antennas, ascending.
+
+    Raises
+    ------
+    DataError
+        If nothing is selected.
+    """
+    fields = info.field_ids(selection)
+    spws = set(info.channels(selection))
+    scans = info.scan_numbers(selection)
+    ddids = [item.id for item in info.data_descriptions if item.spw in spws]
+    pieces = []
+    with opened(info.path) as main:
+        for start, count in row_ranges(info.n_rows, 64):
+            keep = np.isin(main.getcol("FIELD_ID", start, count), fields)
+            keep &= np.isin(main.getcol("DATA_DESC_ID", start, count), ddids)
+            keep &= np.isin(main.getcol("SCAN_NUMBER", start, count), scans)
+            if selection.antenna:
+                names = [antenna.name for antenna in info.antennas]
+                chosen = parse_ids(selection.antenna, names, kind="antenna")
+                keep &= np.isin(main.getcol("ANTENNA1", start, count), chosen)
+                keep &= np.isin(main.getcol("ANTENNA2", start, count), chosen)
+            pieces.append(start + np.flatnonzero(keep))
+    rows = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
+    if rows.size == 0:
+        raise DataError(
+            f"{info.path}: no rows for field={selection.field!r} spw={selection.spw!r} "
+            f"scan={selection.scan!r}; see the fields and scans with listobs."
+        )
+    return rows
+
+
+def row_ranges(n_rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+    """Start and count of consecutive chunks of rows of about `CHUNK_BYTES`."""
+    step = max(1, min(n_rows, CHUNK_BYTES // max(1, row_bytes)))
+    for start in range(0, n_rows, step):
+        yield start, min(step, n_rows - start)
+
+
+def chunks(
+    main: table, info: MsInfo, rows: NDArray[np.int64], *, bytes_per_sample: int = 24
+) -> Iterator[tuple[DataDescription, NDArray[np.int64]]]:
+    """Split ``rows`` by data description into chunks of bounded memory.
+
+    Cells of one chunk have one shape, so that its columns can be read as arrays.
+    """
+    ddids = np.concatenate(
+        [main.getcol("DATA_DESC_ID", start, count) for start, count in row_ranges(main.nrows(), 8)]
+    )[rows]
+    for description in info.data_descriptions:
+        mine = rows[ddids == description.id]
+        n_chan = len(info.spws[description.spw].freq_hz)
+        row_bytes = n_chan * len(description.correlations) * bytes_per_sample + 200
+        for start, count in row_ranges(mine.size, row_bytes):
+            yield description, mine[start : start + count]
+
+
+def get(main: table, column: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Cells of ``column`` at ``rows``, shape (row, ...)."""
+    if rows.size and rows[-1] - rows[0] + 1 == rows.size:
+        return np.asarray(main.getcol(column, int(rows[0]), int(rows.size)))
+    return np.asarray(main.selectrows(rows).getcol(column))
+
+
+def put(main: table, column: str, rows: NDArray[np.int64], values: NDArray[Any]) -> None:
+    """Write ``values``, shape (row, ...), to ``column`` at ``rows``."""
+    if rows.size and rows[-1] - rows[0] + 1 == rows.size:
+        main.putcol(column, values, int(rows[0]), int(rows.size))
+    else:
+        main.selectrows(rows).putcol(column, values)
+
+
+def has_cells(main: table, column: str, row: int = 0) -> bool:
+    """Tell whether ``column`` exists and has values (WEIGHT_SPECTRUM is often empty)."""
+    return column in main.colnames() and main.nrows() > row and main.iscelldefined(column, row)
+
+
+def add_column(main: table, name: str, like: str = "DATA") -> None:
+    """Add an empty column of the type and storage of ``like``."""
+    description = makecoldesc(
+        name, {**main.getcoldesc(like), "comment": f"made by peelkit {__version__}"}
+    )
+    storage = main.getdminfo(like)
+    if not str(storage["TYPE"]).startswith("Tiled"):
+        # A compressed or standard manager need not take a second column; a tiled one always does.
+        storage = {"TYPE": "TiledShapeStMan", "SPEC": {"DEFAULTTILESHAPE": [4, 64, 256]}}
+        if description["desc"].get("ndim", 2) == 1:
+            storage["SPEC"] = {"DEFAULTTILESHAPE": [4, 4096]}
+    storage["NAME"] = f"Tiled_{name}_{time.time_ns()}"
+    storage.pop("SEQNR", None)
+    main.addcols(maketabdesc(description), storage)
+
+
+def copy_rows(source: Path, target: Path, rows: NDArray[np.int64], *, data_column: str) -> None:
+    """Copy ``rows`` of an MS to a new one, with ``data_column`` as its DATA.
+
+    Other data and model columns stay behind; subtables, and with them all ids, are kept whole.
+    """
+    with opened(source) as main:
+        names = [
+            name
+            for name in main.colnames()
+            if name == data_column or (not _is_data_like(main, name) and name != "FLAG_CATEGORY")
+        ]
+        # CASA insists on FLAG_CATEGORY; it has no cells and costs nothing.
+        names += [name for name in ("FLAG_CATEGORY",) if name in main.colnames()]
+        selected = main.selectrows(rows).select(",".join(names))
+        copy = selected.copy(str(target), deep=True)
+        copy.close()
+        selected.close()
+    if data_column != "DATA":
+        with opened(target, write=True) as main:
+            main.renamecol(data_column, "DATA")
+
+
+def _is_data_like(main: table, name: str) -> bool:
+    description = main.getcoldesc(name)
+    return str(description["valueType"]).lower() in ("complex", "dcomplex")
+
+
+def add_history(path: Path, *, command: str, message: str, parameters: Mapping[str, Any]) -> None:
+    """Add one row to HISTORY, with each parameter as ``name=value``."""
+    with opened(path / "HISTORY", write=True) as sub:
+        row = sub.nrows()
+        sub.addrows(1)
+        values: dict[str, Any] = {
+            "TIME": 86400.0 * (40587.0 + time.time() / 86400.0),  # Unix epoch is MJD 40587
+            "OBSERVATION_ID": -1,
+            "MESSAGE": message,
+            "PRIORITY": "NORMAL",
+            "ORIGIN": f"peelkit {__version__}",
+            "OBJECT_ID": 0,
+            "APPLICATION": "peelkit",
+            "CLI_COMMAND": [f"peelkit {command} ({getpass.getuser()})"],
+            "APP_PARAMS": [
+                f"{key}={json.dumps(value, default=str)}" for key, value in parameters.items()
+            ],
+        }
+        for column, value in values.items():
+            if column in sub.colnames():
+                sub.putcell(column, row, value)
+
+
+def parallel_hands(correlations: Sequence[str]) -> NDArray[np.intp]:
+    """Indices of the correlations that carry Stokes I."""
+    return np.array(
+        [i for i, name in enumerate(correlations) if name in PARALLEL_HANDS], dtype=np.intp
+    )

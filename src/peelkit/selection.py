@@ -1,0 +1,188 @@
+"""CASA's words for what to select, and for how long: parsed once, with units.
+
+Pure: no files, no engines. Ids and names are resolved against lists that the
+caller read from the MS.
+"""
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peelkit.errors import DataError, OptionError
+
+_TIME = re.compile(r"^\s*([0-9]*\.?[0-9]+)\s*(s|sec|min|m|h|hr)?\s*$", re.IGNORECASE)
+_SECONDS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "hr": 3600.0}
+_COUNT = re.compile(r"^\s*(\d+)\s*int\s*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of the MS a command works on, in CASA's selection syntax; empty is all."""
+
+    field: str = ""
+    spw: str = ""
+    scan: str = ""
+    antenna: str = ""
+    uvrange: str = ""
+
+
+def parse_solint(text: str, *, integration_s: float | None = None) -> float | None:
+    """Length of a solution interval.
+
+    Parameters
+    ----------
+    text : str
+        ``inf``, ``int``, ``3int``, or a time such as ``60s``, ``0.5min``; a bare number is in
+        seconds, as in CASA.
+    integration_s : float, optional
+        Integration time [s], needed for ``int``.
+
+    Returns
+    -------
+    float or None
+        Seconds; None for ``inf`` (one solution per scan).
+
+    Raises
+    ------
+    OptionError
+        If the text is none of these.
+    """
+    word = text.strip().lower()
+    if word == "inf":
+        return None
+    count = 1 if word == "int" else None
+    if match := _COUNT.match(word):
+        count = int(match.group(1))
+    if count is not None:
+        if count < 1:
+            raise OptionError(f"solint {text!r}: at least one integration is needed.")
+        return count * integration_s if integration_s is not None else float(count)
+    match = _TIME.match(word)
+    if not match or float(match.group(1)) <= 0:
+        raise OptionError(
+            f"solint {text!r}: use inf (per scan), int, 3int, or a time such as 60s or 2min."
+        )
+    return float(match.group(1)) * _SECONDS[match.group(2) or "s"]
+
+
+def parse_angle_arcsec(text: str) -> float:
+    """Angle such as ``0.5arcsec``, ``2"``, ``0.1arcmin``, ``1mas`` or a bare number in arcsec.
+
+    Raises
+    ------
+    OptionError
+        If it is no positive angle.
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:e[-+]?\d+)?)\s*([a-z\"\']*)\s*", text.lower())
+    units = {
+        "": 1.0,
+        "arcsec": 1.0,
+        '"': 1.0,
+        "mas": 1e-3,
+        "arcmin": 60.0,
+        "'": 60.0,
+        "deg": 3600.0,
+    }
+    if not match or match.group(2) not in units or float(match.group(1)) <= 0:
+        raise OptionError(f"angle {text!r}: use a value such as 0.5arcsec, 20mas or 0.1arcmin.")
+    return float(match.group(1)) * units[match.group(2)]
+
+
+def parse_ids(
+    text: str, names: Sequence[str], *, kind: str, ids: Sequence[int] | None = None
+) -> list[int]:
+    """Ids of what a CASA selection names.
+
+    Parameters
+    ----------
+    text : str
+        Comma-separated ids, ranges ``0~3``, open ranges ``>3`` and ``<3``, names, names with
+        ``*`` and ``?``; empty selects all.
+    names : sequence of str
+        The names, in the order of their ids.
+    kind : str
+        ``field``, ``antenna``, ... for the message.
+    ids : sequence of int, optional
+        The ids, where they are not 0, 1, 2, ... (scan numbers).
+
+    Raises
+    ------
+    DataError
+        If something named is not there.
+    """
+    known = list(ids) if ids is not None else list(range(len(names)))
+    if not text.strip() or text.strip() == "*":
+        return known
+    chosen: list[int] = []
+    for part in (piece.strip() for piece in text.split(",")):
+        found = _match_ids(part, names, known)
+        if not found:
+            listing = ", ".join(
+                f"{number}={name}" if name else str(number)
+                for number, name in zip(known, names, strict=True)
+            )
+            if len(listing) > 300:
+                listing = listing[:297] + "..."
+            raise DataError(f"{kind} {part!r}: not in the data, which have {listing}.")
+        chosen += [number for number in found if number not in chosen]
+    return chosen
+
+
+def _match_ids(part: str, names: Sequence[str], known: Sequence[int]) -> list[int]:
+    # A name goes before a number: antennas may be called "1".
+    exact = [number for number, name in zip(known, names, strict=True) if name and name == part]
+    if exact:
+        return exact
+    if match := re.fullmatch(r"(\d+)(?:~(\d+))?", part):
+        low = int(match.group(1))
+        high = int(match.group(2) or low)
+        if any(number not in known for number in (low, high)):
+            return []
+        return [number for number in known if low <= number <= high]
+    if match := re.fullmatch(r"([<>])(\d+)", part):
+        limit = int(match.group(2))
+        above = match.group(1) == ">"
+        return [number for number in known if (number > limit if above else number < limit)]
+    return [
+        number for number, name in zip(known, names, strict=True) if fnmatch.fnmatchcase(name, part)
+    ]
+
+
+def parse_spw(
+    text: str, n_chan: Sequence[int], names: Sequence[str]
+) -> dict[int, list[tuple[int, int]]]:
+    """Channels that a CASA spw selection names.
+
+    Parameters
+    ----------
+    text : str
+        ``0~3``, ``0:5~60``, ``1:3~10;20~30,2``, names; empty is everything.
+    n_chan : sequence of int
+        Channels of each spw.
+    names : sequence of str
+        Names of the spws.
+
+    Returns
+    -------
+    dict
+        Spw id to its inclusive channel ranges.
+    """
+    chosen: dict[int, list[tuple[int, int]]] = {}
+    for part in (piece.strip() for piece in (text or "*").split(",")):
+        spws, _, channels = part.partition(":")
+        for spw in parse_ids(spws, names, kind="spw"):
+            ranges = chosen.setdefault(spw, [])
+            if not channels:
+                ranges.append((0, n_chan[spw] - 1))
+            for piece in filter(None, channels.split(";")):
+                match = re.fullmatch(r"\s*(\d+)(?:~(\d+))?\s*", piece)
+                low = int(match.group(1)) if match else -1
+                high = int(match.group(2) or low) if match else -1
+                if not 0 <= low <= high < n_chan[spw]:
+                    raise DataError(
+                        f"spw {part!r}: channels {piece!r} are not within 0~{n_chan[spw] - 1} "
+                        f"of spw {spw}."
+                    )
+                ranges.append((low, high))
+    return chosen

@@ -1,0 +1,147 @@
+"""The child that runs CASA: products, failures, data, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from peelkit.engines import casa as engine
+from peelkit.engines.casa import Casa
+from peelkit.errors import EngineError
+
+pytestmark = pytest.mark.casa
+
+
+def test_one_child_serves_all_calls_and_leaves_nothing_in_the_folder(
+    point_ms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "user"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with Casa(tmp_path / "casa.log") as casa:
+        for name in ("one.txt", "two.txt"):
+            casa.run(
+                "listobs", vis=str(point_ms), listfile=str(tmp_path / name), overwrite=True,
+                product=tmp_path / name,
+            )  # fmt: skip
+        child = casa._process
+    assert child is not None and child.poll() is not None
+    assert casa.calls == {"listobs": 2}
+    assert list(folder.iterdir()) == []
+    assert "listobs" in (tmp_path / "casa.log").read_text()
+    assert casa.engine()["version"].startswith("6.")
+
+
+def test_a_failing_task_is_an_engine_error_with_its_last_words(tmp_path: Path) -> None:
+    with (
+        Casa(tmp_path / "casa.log") as casa,
+        pytest.raises(EngineError, match="listobs failed") as caught,
+    ):
+        casa.run("listobs", vis=str(tmp_path / "absent.ms"))
+    assert str(tmp_path / "casa.log") in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+def test_a_task_without_its_product_is_not_believed(point_ms: Path, tmp_path: Path) -> None:
+    with (
+        Casa(tmp_path / "casa.log") as casa,
+        pytest.raises(EngineError, match=r"made no absent\.txt"),
+    ):
+        casa.run("listobs", vis=str(point_ms), product=tmp_path / "absent.txt")
+
+
+def test_a_child_that_dies_is_reported(tmp_path: Path) -> None:
+    with Casa(tmp_path / "casa.log") as casa:
+        assert casa._process is not None
+        os.kill(casa._process.pid, signal.SIGKILL)
+        with pytest.raises(EngineError, match="SIGKILL"):
+            casa.run("listobs", vis="x")
+
+
+def test_a_wrong_python_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEELKIT_CASA_PYTHON", str(tmp_path / "no-python"))
+    with pytest.raises(EngineError, match="no-python"), Casa(tmp_path / "casa.log"):
+        pass
+
+
+def worker_data(home: Path, code: str) -> str:
+    """What the worker's search for CASA's data finds with another HOME; ``code`` runs before."""
+    worker = Path(engine.__file__).with_name("_casa_worker.py")
+    script = (
+        f"import sys, runpy; sys.argv = ['w']; {code}; "
+        f"found = runpy.run_path({str(worker)!r}); import casaconfig.config as c; "
+        "print(found['find_data'](c)[0])"
+    )
+    environment = {**os.environ, "HOME": str(home)}
+    environment.pop("CASASITECONFIG", None)
+    run = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    return run.stdout.strip().splitlines()[-1]
+
+
+def test_the_users_own_data_come_first(tmp_path: Path) -> None:
+    own = tmp_path / ".casa" / "data" / "geodetic" / "IERSeop2000"
+    own.mkdir(parents=True)
+    assert worker_data(tmp_path, "pass") == str(tmp_path / ".casa" / "data")
+
+
+def test_then_casadata_then_the_wheel_of_python_casacore(tmp_path: Path) -> None:
+    assert "casadata" in worker_data(tmp_path, "pass")
+    without = worker_data(tmp_path, "sys.modules['casadata'] = None")
+    assert without.endswith("casacore/data")
+
+
+def test_flags_are_saved_and_restored(point_ms: Path, copy_ms) -> None:
+    import numpy as np
+    from casacore.tables import table
+
+    path = copy_ms(point_ms)
+    with Casa(path.with_suffix(".log")) as casa:
+        engine.save_flags(casa, path, "before")
+        with table(str(path), readonly=False, ack=False) as main:
+            flag = main.getcol("FLAG")
+            main.putcol("FLAG", np.ones_like(flag))
+        engine.restore_flags(casa, path, "before")
+        with table(str(path), ack=False) as main:
+            assert np.array_equal(main.getcol("FLAG"), flag)
+        with pytest.raises(EngineError, match="flag version nope"):
+            engine.restore_flags(casa, path, "nope")
+
+
+SLOW = """
+import sys
+from pathlib import Path
+from peelkit.engines.casa import Casa
+with Casa(Path(sys.argv[2])) as casa:
+    casa.run("listobs", vis=sys.argv[1], listfile=sys.argv[2] + ".txt")
+    print(casa._process.pid, flush=True)
+    while True:
+        casa.run("listobs", vis=sys.argv[1], listfile=sys.argv[2] + ".txt", overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_no_child_outlives_its_parent(point_ms: Path, tmp_path: Path, how: signal.Signals) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(point_ms), str(tmp_path / "casa.log")],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.send_signal(how)
+    parent.wait(20)
+    parent.stdout.close()
+    for _ in range(50):
+        state = Path(f"/proc/{child}/stat")
+        if not state.exists() or state.read_text().split(")")[1].split()[0] == "Z":
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail(f"CASA's child {child} is still running")
