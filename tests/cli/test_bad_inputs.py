@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from casacore.tables import table
+
 from makems import MsRecipe, make_ms
 
 

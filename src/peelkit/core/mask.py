@@ -28,7 +28,7 @@ from peelkit.core.islands import (
     threshold_mask,
 )
 from peelkit.core.mask_inputs import read_mask, read_psf, read_restored
-from peelkit.core.mask_regions import Ellipse, ellipse_region, enclosing_ellipses, icrs, overlaps
+from peelkit.core.mask_regions import Ellipse, ellipse_region, enclosing_ellipses, overlaps
 from peelkit.core.measure import robust_rms
 from peelkit.core.noisemap import NEIGHBOURS, usable_pixels
 from peelkit.core.pick import Choice, parse_choice, pick
@@ -362,7 +362,7 @@ def _entries(
     for island, verdict in zip(scene.islands, scene.verdicts, strict=True):
         values = dataclasses.asdict(island)
         x, y = values.pop("x"), values.pop("y")
-        place = icrs(image.sky(x, y))
+        place = image.sky(x, y)
         ellipse = ellipses[island.number - 1]
         entries.append(
             {

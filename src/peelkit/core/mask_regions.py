@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import ICRS, SkyCoord
 from numpy.typing import NDArray
 from regions import EllipseSkyRegion
 from scipy import ndimage
@@ -90,8 +89,8 @@ def ellipse_region(image: Image, ellipse: Ellipse, label: str) -> LabelledRegion
     """Region on the sky, in ICRS, half a beam wider than the ellipse."""
     assert image.beam is not None
     margin = REGION_MARGIN * image.beam.major_arcsec
-    centre = icrs(image.sky(ellipse.x, ellipse.y))
-    tip = icrs(image.sky(ellipse.x + ellipse.along[0], ellipse.y + ellipse.along[1]))
+    centre = image.sky(ellipse.x, ellipse.y)
+    tip = image.sky(ellipse.x + ellipse.along[0], ellipse.y + ellipse.along[1])
     return LabelledRegion(
         EllipseSkyRegion(
             centre,
@@ -101,11 +100,6 @@ def ellipse_region(image: Image, ellipse: Ellipse, label: str) -> LabelledRegion
         ),
         label,
     )
-
-
-def icrs(position: SkyCoord) -> SkyCoord:
-    """Rid an ICRS position of the equinox that SkyCoord carries along from its former frame."""
-    return SkyCoord(position.ra, position.dec, frame=ICRS())
 
 
 def overlaps(image: Image, regions: Sequence[LabelledRegion]) -> list[str]:

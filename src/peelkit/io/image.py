@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
+import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +99,9 @@ class Image:
         """ICRS position of pixel (x, y), counted from 0."""
         lon, lat = self.wcs.wcs_pix2world(x, y, 0)
         unit = self.wcs.wcs.cunit
-        return SkyCoord(lon * unit[0], lat * unit[1], frame=self.frame).icrs
+        icrs = SkyCoord(lon * unit[0], lat * unit[1], frame=self.frame).icrs
+        # Made anew: the transformed one would carry the equinox of our frame into the next frame.
+        return SkyCoord(icrs.ra, icrs.dec, frame="icrs")
 
     def pixel(self, position: SkyCoord) -> tuple[float, float]:
         """Pixel (x, y), counted from 0, of a sky position in any frame."""
@@ -378,15 +383,28 @@ def _full_header(like: Image) -> fits.Header:
     return header
 
 
+@contextlib.contextmanager
+def _quiet_casacore() -> Iterator[None]:
+    """Keep casacore's log off the terminal: it comments on each FITS card that it does not know."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _write_casa(path: Path, full: NDArray[Any], like: Image, unit: str | None) -> None:
     from casacore.images import image as CasaImage  # noqa: N812
 
-    template = CasaImage(str(like.path))
-    product = CasaImage(
-        imagename=str(path), shape=list(like.shape), coordsys=template.coordinates()
-    )
+    with _quiet_casacore():
+        coordinates = CasaImage(str(like.path)).coordinates()
+    product = CasaImage(imagename=str(path), shape=list(like.shape), coordsys=coordinates)
     product.putdata(full)
-    del product, template
+    del product
     from casacore.tables import table
 
     with table(str(path), readonly=False, ack=False) as casa:
