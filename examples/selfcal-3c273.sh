@@ -9,16 +9,22 @@ rm -rf "$folder"
 mkdir -p "$folder"
 cd "$folder"
 
-# casadata ships UVFITS; an MS is what everything else works on.
+echo "== Import: casadata ships UVFITS, everything else works on a Measurement Set"
 python "$here/import_demo.py" 3C273XC1.fits 3C273.ms
 
+echo "== Which solution intervals are possible?"
 peelkit snr-estimate 3C273.ms
-peelkit selfcal 3C273.ms --from 3C273.ms.snr-estimate.peelkit.json --out plan
-peelkit undo 3C273.ms
 
-# The automatic ladder decides again after each round, with the S/N it has by then.
-peelkit selfcal 3C273.ms --solint auto --out auto
-peelkit mask auto/first.image 3C273.mask
-peelkit stats auto/first.image "$(python -c 'import json; print(json.load(open("3C273.ms.selfcal.peelkit.json"))["results"]["final"]["image"])')" --plot stats.png
+echo "== Self-calibrate: each round is measured, and taken back if it does not help"
+peelkit selfcal 3C273.ms
 
-echo "Everything is in $PWD: plots in auto/*.png and stats.png."
+# The sidecar says which image is the best; jq would do as well.
+final=$(python -c 'import json; print(json.load(open("3C273.ms.selfcal.peelkit.json"))["results"]["final"]["image"])')
+
+echo "== The core and the jet as a mask"
+peelkit mask "$final" 3C273.mask
+
+echo "== Before and after"
+peelkit stats 3C273.selfcal/first.image "$final" --mask 3C273.mask --plot stats.png
+
+echo "== Done: look at $PWD/3C273.selfcal/*.png and $PWD/stats.png; 'peelkit undo 3C273.ms' takes it back"

@@ -196,7 +196,7 @@ def test_nan_data_are_left_out_and_reported(invoke, tmp_path: Path) -> None:
 
 def test_calflag_saves_the_flags_and_undo_restores_them(invoke, tmp_path: Path) -> None:
     path = tmp_path / "a.ms"
-    small_ms(path)
+    small_ms(path, phase_rms_deg=12.0)
     # One antenna sees nothing but strong noise in the first scan: its solutions fail.
     with table(str(path), readonly=False, ack=False) as main:
         rng = np.random.default_rng(1)

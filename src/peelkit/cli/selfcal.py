@@ -90,8 +90,10 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 )
 @click.option(
     "--interp",
-    default="",
-    help="Interpolation of the solutions: linear, linearPD, linearperobs, nearest; chosen if not given.",
+    type=click.Choice(
+        ["linear", "linearPD", "linearperobs", "linearPDperobs", "nearest", "nearestperobs"]
+    ),
+    help="Interpolation of the solutions in time; chosen by frequency and executions if not given.",
 )
 @click.option(
     "--spwmap",
@@ -213,7 +215,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         solnorm=values["solnorm"],
         datacolumn=values["datacolumn"],
         applymode=values["applymode"],
-        interp=values["interp"],
+        interp=values["interp"] or "",
         spwmap=_spwmap(values["spwmap"]),
         calwt=values["calwt"],
         rounds=values["rounds"],
