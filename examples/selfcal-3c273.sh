@@ -18,13 +18,10 @@ peelkit snr-estimate 3C273.ms
 echo "== Self-calibrate: each round is measured, and taken back if it does not help"
 peelkit selfcal 3C273.ms
 
-# The sidecar says which image is the best; jq would do as well.
-final=$(python -c 'import json; print(json.load(open("3C273.ms.selfcal.peelkit.json"))["results"]["final"]["image"])')
-
 echo "== The core and the jet as a mask"
-peelkit mask "$final" 3C273.mask
+peelkit mask 3C273.selfcal/final.image 3C273.mask
 
 echo "== Before and after"
-peelkit stats 3C273.selfcal/first.image "$final" --mask 3C273.mask --plot stats.png
+peelkit stats 3C273.selfcal/first.image 3C273.selfcal/final.image --mask 3C273.mask --plot stats.png
 
 echo "== Done: look at $PWD/3C273.selfcal/*.png and $PWD/stats.png; 'peelkit undo 3C273.ms' takes it back"

@@ -172,5 +172,13 @@ def test_json_of_a_refusal_is_still_whole(invoke, library: Path) -> None:
     assert record["results"]["feasible"] is False and record["refusal"]
 
 
+def test_a_missing_engine_is_exit_4_and_names_it(
+    invoke, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEELKIT_CASA_PYTHON", "/no/such/python")
+    found = invoke("snr-estimate", library / "one.ms", code=4)
+    assert "/no/such/python: CASA's Python cannot be started" in found.stderr
+
+
 def test_the_table_of_bad_inputs_is_long_enough() -> None:
     assert len(CASES) >= 30

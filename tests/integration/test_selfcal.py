@@ -81,6 +81,8 @@ def test_flux_noise_and_residuals_are_those_of_the_truth(invoke, tmp_path: Path)
     assert np.array_equal(column(path, "DATA"), data)
     assert np.array_equal(column(path, "FLAG"), flag)
     assert not (tmp_path / "a.selfcal" / "work.ms").exists()
+    link = tmp_path / "a.selfcal" / "final.image"
+    assert link.resolve().name == Path(final["image"]).name
     assert not list(tmp_path.glob("casa-*.log"))
     with table(str(path / "HISTORY"), ack=False) as sub:
         assert sub.getcell("APPLICATION", sub.nrows() - 1) == "peelkit"

@@ -171,10 +171,12 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
 
     A round images, predicts the clean model, solves for gains on the original data, applies them,
     images again and compares: the S/N over the image and near the source may not fall, flux, beam and
-    position must hold, few solutions may fail. What does not help is taken back. All work is done on
-    a copy of the selected data; at the end CORRECTED_DATA and MODEL_DATA are written ('peelkit undo' puts
-    back what was there). An interrupted run goes on where it was if it is started again. Exit status 5
-    if no round helped: MS is then as it was.
+    position must hold, few solutions may fail. What does not help is taken back.
+
+    All work is done on a copy of the selected data. At the end CORRECTED_DATA and MODEL_DATA are
+    written ('peelkit undo' puts back what was there); the best image is final.image in the folder. An
+    interrupted run goes on where it was if it is started again. Exit status 5 if no round helped: MS
+    is then as it was.
 
     \b
     Examples:

@@ -104,6 +104,7 @@ def selfcal(
         writes: tuple[str, ...] = ()
         if refusal is None:
             writes = _commit(session)
+    _link_final(session)
     made = _plots(session) if options.plots else []
     workspace.close()
     return Outcome(
@@ -290,6 +291,15 @@ def _commit(session: Session) -> tuple[str, ...]:
             },
         )
     return (*columns, *(("FLAG",) if flags else ()))
+
+
+def _link_final(session: Session) -> None:
+    """Give the best image and its PSF names that scripts can know beforehand: final.image."""
+    for kind in (session.imaging.image, session.imaging.psf):
+        target = kind(session.name(session.best.imagename))
+        link = kind(session.name("final"))
+        link.unlink(missing_ok=True)
+        link.symlink_to(target.name)
 
 
 def _results(session: Session, made: list[Path]) -> dict[str, Any]:
