@@ -24,7 +24,13 @@ def changed(**figures: float) -> State:
 
 def verdict(after: State, failed: float = 0.0, moved: float = 0.0, **limits: float):
     return judge(
-        BEFORE, after, BEFORE, moved_arcsec=moved, failed_fraction=failed, limits=Limits(**limits)
+        BEFORE,
+        after,
+        BEFORE,
+        calmode="p",
+        moved_arcsec=moved,
+        failed_fraction=failed,
+        limits=Limits(**limits),
     )
 
 
@@ -41,7 +47,7 @@ def test_a_better_image_is_accepted_and_says_so() -> None:
         (changed(peak_jy_beam=0.7, rms_jy_beam=0.0045), 0.0, "S/N fell"),
         (changed(rms_near_jy_beam=0.0085), 0.0, "near the source"),
         (changed(flux_jy=1.1), 0.0, "flux changed"),
-        (changed(flux_jy=2.0), 0.0, "flux changed"),
+        (changed(flux_jy=2.5), 0.0, "flux changed"),
         (replace(BETTER, beam=Beam(3.2, 2.5, 20.0)), 0.0, "beam area changed by \\+6"),
         (replace(BETTER, beam=Beam(2.8, 2.5, 20.0)), 0.0, "beam area changed by -6"),
         (BETTER, 0.3, "30 % of the solutions failed"),
@@ -66,9 +72,24 @@ def test_limits_are_the_callers() -> None:
     assert verdict(changed(flux_jy=1.1), flux_low=0.9).accepted
     generous = Limits(failed=0.5)
     assert judge(
-        BEFORE, BETTER, BEFORE, moved_arcsec=0.0, failed_fraction=0.3, limits=generous
+        BEFORE, BETTER, BEFORE, calmode="p", moved_arcsec=0.0, failed_fraction=0.3, limits=generous
     ).accepted
 
 
 def test_no_near_field_is_no_objection() -> None:
     assert verdict(changed(rms_near_jy_beam=float("nan"))).accepted
+
+
+def test_amplitudes_may_raise_the_flux_no_more_than_lower_it() -> None:
+    # 1.2 Jy to 1.3 Jy: a factor 1.083, above 1 / 0.95.
+    for calmode, accepted in (("p", True), ("a", False), ("ap", False)):
+        found = judge(
+            BEFORE,
+            changed(flux_jy=1.3),
+            BEFORE,
+            calmode=calmode,
+            moved_arcsec=0.0,
+            failed_fraction=0.0,
+            limits=Limits(),
+        )
+        assert found.accepted is accepted

@@ -137,9 +137,10 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     "--flux-range",
     type=float,
     nargs=2,
-    default=(0.95, 1.5),
+    default=(0.95, 2.0),
     show_default=True,
-    help="Change of the integrated flux that a round may make.",
+    help="Change of the integrated flux that a round may make; the upper end is for phases, amplitudes "
+    "may raise it by no more than they may lower it.",
 )
 @click.option(
     "--max-beam-change",
@@ -195,7 +196,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         raise OptionError("--solint auto stands alone; name all intervals, or none.")
     low, high = values["flux_range"]
     if not 0 < low <= 1 <= high:
-        raise OptionError(f"--flux-range {low:g} {high:g}: must enclose 1, such as 0.95 1.5.")
+        raise OptionError(f"--flux-range {low:g} {high:g}: must enclose 1, such as 0.95 2.")
     plan = None
     if values["plan"] is not None:
         record = sidecar.read(values["plan"], "snr-estimate")

@@ -115,6 +115,7 @@ def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> di
         before,
         after,
         first,
+        calmode=rung.calmode,
         moved_arcsec=moved,
         failed_fraction=failed / tried,
         limits=options.limits,
