@@ -15,9 +15,8 @@ from peelkit.core.catalogue import (
     part,
     peak_near,
     regrid_labels,
-    same_grid,
 )
-from peelkit.io.image import Beam, Image
+from peelkit.io.image import Beam, Image, grid_difference
 
 RMS = 1e-4
 BEAM = Beam(3.0, 2.0, 30.0)
@@ -157,8 +156,8 @@ def test_regridded_labels_are_at_the_same_place_on_the_sky():
     there = coarse.sky(columns.mean(), rows.mean())
     assert there.separation(fine.sky(90, 100)).arcsec < 0.55  # half a coarse pixel
     assert moved.sum() / 7 == pytest.approx(21 * 21 * (0.5 / 1.1) ** 2, rel=0.1)
-    assert not same_grid(fine, coarse)
-    assert same_grid(fine, blank())
+    assert grid_difference(fine, coarse)
+    assert grid_difference(fine, blank()) is None
     assert regrid_labels(labels, fine, blank()) is labels
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core.measure import Mask, refined_peak, robust_rms
-from peelkit.io.image import Image
+from peelkit.io.image import Image, grid_difference
 
 Labels = NDArray[np.int32]
 
@@ -28,9 +28,6 @@ SADDLE_SHARE = 0.2
 # A maximum is no more than an artefact if a minimum as deep lies within this distance [beams]: the
 # sidelobes that bad gains leave are as deep as they are high.
 ARTEFACT_BEAMS = 10.0
-
-# Two grids are one if no corner is further off than this [pixel].
-GRID_TOLERANCE = 0.02
 
 # Pixels whose coordinates are transformed at once: bounds the memory.
 CHUNK_PIXELS = 1_000_000
@@ -397,17 +394,6 @@ def _measured(
     return Catalogue(image, table[labels], noise, tuple(kept))
 
 
-def same_grid(one: Image, two: Image) -> bool:
-    """Tell whether two images have the same pixels on the sky."""
-    if one.data.shape != two.data.shape:
-        return False
-    ny, nx = one.data.shape
-    x = np.array([0.0, nx - 1.0, 0.0, nx - 1.0, (nx - 1) / 2])
-    y = np.array([0.0, 0.0, ny - 1.0, ny - 1.0, (ny - 1) / 2])
-    other_x, other_y = _pixels_of(one, two, x, y)
-    return bool(np.all(np.hypot(other_x - x, other_y - y) < GRID_TOLERANCE))
-
-
 def _pixels_of(
     one: Image, two: Image, x: NDArray[Any], y: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -438,7 +424,7 @@ def regrid_labels(labels: NDArray[Any], have: Image, want: Image) -> NDArray[Any
     ndarray, shape of ``want.data``
         The same labels.
     """
-    if same_grid(have, want):
+    if grid_difference(have, want) is None:
         return labels
     ny, nx = want.data.shape
     result = np.zeros((ny, nx), dtype=labels.dtype)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 
 from peelkit.core.islands import Mask
 from peelkit.errors import DataError
-from peelkit.io.image import Image, read_image
-
-# Masks may be off by this share of a pixel.
-GRID_TOLERANCE = 0.1
+from peelkit.io.image import Image, grid_difference, read_image
 
 
 def read_restored(path: Path) -> Image:
@@ -91,24 +87,3 @@ def read_mask(path: Path, image: Image) -> Mask:
             "1; give a mask image."
         )
     return np.asarray(values > 0)
-
-
-def grid_difference(one: Image, two: Image) -> str | None:
-    """Say how the pixels of two images differ; None if they are the same on the sky."""
-    if one.data.shape != two.data.shape:
-        return "{1}x{0} pixels, not {3}x{2}".format(*one.data.shape, *two.data.shape)
-    ny, nx = one.data.shape
-    offsets = []
-    for x, y in ((0, 0), (nx - 1, 0), (0, ny - 1), (nx - 1, ny - 1), ((nx - 1) / 2, (ny - 1) / 2)):
-        there = one.pixel(two.sky(x, y))
-        offsets.append(math.hypot(there[0] - x, there[1] - y))
-    # Corners may be off the sky, the middle is not.
-    worst = max([offset for offset in offsets if math.isfinite(offset)], default=math.inf)
-    if math.isfinite(offsets[-1]) and worst <= GRID_TOLERANCE:
-        return None
-    reasons = [f"its pixels are up to {worst:.3g} pixels off on the sky"]
-    if abs(one.cell_arcsec / two.cell_arcsec - 1) > 1e-6:
-        reasons.append(f"cell {one.cell_arcsec:.6g} and not {two.cell_arcsec:.6g} arcsec")
-    if one.frame.name != two.frame.name:
-        reasons.append(f"frame {one.frame.name} and not {two.frame.name}")
-    return ", ".join(reasons)

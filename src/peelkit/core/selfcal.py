@@ -19,6 +19,7 @@ from peelkit.core import commit, imaging, ladder, plots, snr, snr_estimate
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
+from peelkit.core.mask_inputs import read_mask
 from peelkit.core.measure import measure
 from peelkit.core.selfcal_session import FIRST_NSIGMA, Best, SelfcalOptions, Session
 from peelkit.core.verdict import Verdict
@@ -230,26 +231,10 @@ def _user_mask(session: Session) -> NDArray[np.bool_]:
         for region in read_regions(path):
             result |= region_mask(region, dirty.image)
     else:
-        mask = read_image(path)
-        if mask.data.shape != shape or not _same_grid(mask, dirty.image):
-            raise DataError(
-                f"{path}: mask of {mask.data.shape[1]}x{mask.data.shape[0]} pixels of "
-                f'{mask.cell_arcsec:.3g}" does not match the image of {shape[1]}x{shape[0]} pixels of '
-                f'{session.imaging.cell_arcsec:.3g}"; give --imsize and --cell of the mask.'
-            )
-        result = np.nan_to_num(mask.data) > 0
+        result = read_mask(path, dirty.image)
     if not result.any():
         raise DataError(f"{path}: the mask is empty; nothing would be cleaned.")
     return result
-
-
-def _same_grid(one: Any, two: Any) -> bool:
-    ny, nx = two.data.shape
-    for x, y in ((0, 0), (nx - 1, ny - 1)):
-        px, py = two.pixel(one.sky(x, y))
-        if math.hypot(px - x, py - y) > 0.1:
-            return False
-    return True
 
 
 def _no_round(session: Session) -> str:

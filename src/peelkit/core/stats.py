@@ -22,12 +22,11 @@ from peelkit.core.catalogue import (
     find_sources,
     peak_near,
     regrid_labels,
-    same_grid,
 )
 from peelkit.core.islands import threshold_mask
 from peelkit.core.measure import Mask, measure, plain_rms, robust_rms
 from peelkit.errors import DataError, OptionError
-from peelkit.io.image import Image, read_image
+from peelkit.io.image import Image, grid_difference, read_image
 from peelkit.io.region import read_regions, region_mask
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
@@ -281,7 +280,7 @@ def _scene(
 ) -> tuple[Scene, list[str]]:
     """Find the sources, and which pixels are whose."""
     notes = _differences(images)
-    shared = [same_grid(images[0], image) for image in images]
+    shared = [grid_difference(images[0], image) is None for image in images]
     images = _blank_alike(images, shared, notes)
     progress.stage("finding sources", len(images))
     catalogues = []
@@ -326,7 +325,7 @@ def _differences(images: Sequence[Image]) -> list[str]:
     assert first.beam is not None
     for image in images[1:]:
         assert image.beam is not None
-        if not same_grid(first, image):
+        if grid_difference(first, image):
             notes.append(
                 f"{image.path}: other pixels than {first.path}; compared by sky position, rms from "
                 "its own pixels."
