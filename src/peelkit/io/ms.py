@@ -117,7 +117,9 @@ class MsInfo:
             If there are no visibilities in a DATA column.
         """
         if "DATA" not in self.columns:
-            raise DataError(f"{self.path}: no DATA column; it has {_listing(self.columns)}.")
+            raise DataError(
+                f"{self.path}: no DATA column (data columns: {_listing(self.columns)})."
+            )
         return "DATA"
 
     def require(self, column: str, remedy: str) -> None:
@@ -141,7 +143,10 @@ class MsInfo:
 
 
 def _listing(names: frozenset[str]) -> str:
-    return ", ".join(sorted(name for name in names if "DATA" in name)) or "no data column"
+    return (
+        ", ".join(sorted(name for name in names if name.endswith("DATA")))
+        or "none that ends in DATA"
+    )
 
 
 def read_info(path: Path) -> MsInfo:

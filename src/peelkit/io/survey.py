@@ -175,8 +175,8 @@ def survey(info: ms.MsInfo, selection: Selection, progress: Progress | None = No
             progress.advance(chunk.size)
     if not tallies:
         raise DataError(
-            f"{info.path}: no usable data for field={selection.field!r} spw={selection.spw!r}: "
-            "all flagged or of zero weight; restore flags or weights first."
+            f"{info.path}: no usable data for field {selection.field or 'any'}, spw "
+            f"{selection.spw or 'any'}: all flagged or of zero weight; restore flags or weights first."
         )
     visits = tuple(
         Visit(
