@@ -46,6 +46,7 @@ docs: $(STAMP)
 	$(BIN)/python tools/make_completions.py
 
 demo: $(STAMP)
+	rm -rf ./$(DEMO)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/selfcal-3c273.sh $(DEMO)
 
 clean:

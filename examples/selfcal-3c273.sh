@@ -5,7 +5,10 @@ set -eu
 
 folder=${1:-demo}
 here=$(cd "$(dirname "$0")" && pwd)
-rm -rf "$folder"
+if [ -e "$folder" ]; then
+    echo "$folder exists; name a new folder" >&2
+    exit 2
+fi
 mkdir -p "$folder"
 cd "$folder"
 

@@ -89,6 +89,23 @@ def parse_angle_arcsec(text: str) -> float:
     return float(match.group(1)) * units[match.group(2)]
 
 
+def check_uvrange(text: str) -> None:
+    """Refuse what CASA would not read as a baseline range, before an engine is started.
+
+    Raises
+    ------
+    OptionError
+        If a piece is not like ``>1klambda``, ``<500m`` or ``100~500m``.
+    """
+    number = r"\d*\.?\d+"
+    form = rf"\s*(?:[<>]\s*{number}|{number}\s*~\s*{number})\s*(?:m|km|lambda|klambda|Mlambda)?\s*"
+    for piece in filter(None, text.split(",")):
+        if not re.fullmatch(form, piece):
+            raise OptionError(
+                f"uvrange {piece!r}: use a range such as >1klambda, <500m or 100~500m."
+            )
+
+
 def parse_ids(
     text: str, names: Sequence[str], *, kind: str, ids: Sequence[int] | None = None
 ) -> list[int]:

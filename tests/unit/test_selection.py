@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from peelkit.errors import DataError, OptionError
-from peelkit.selection import parse_angle_arcsec, parse_ids, parse_solint, parse_spw
+from peelkit.selection import check_uvrange, parse_angle_arcsec, parse_ids, parse_solint, parse_spw
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,16 @@ def test_angles(text: str, arcsec: float) -> None:
 def test_bad_angles(text: str) -> None:
     with pytest.raises(OptionError, match="angle"):
         parse_angle_arcsec(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ">1klambda", "< 500 m", "100~500m", "0.1~3klambda,>5klambda", ">10"]
+)
+def test_uvranges_of_casa_are_accepted(text: str) -> None:
+    check_uvrange(text)
+
+
+@pytest.mark.parametrize("text", ["hello", ">1parsec", "1klambda>", "~5m"])
+def test_other_uvranges_are_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="uvrange"):
+        check_uvrange(text)

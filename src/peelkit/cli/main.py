@@ -49,7 +49,7 @@ class PeelkitGroup(click.Group):
         except PeelkitError as error:
             raise Failure(error) from error
         except KeyboardInterrupt:
-            click.echo("peelkit: interrupted; the data are as they were.", err=True)
+            click.echo("peelkit: interrupted.", err=True)
             ctx.exit(130)
 
 

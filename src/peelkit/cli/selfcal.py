@@ -44,7 +44,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 @_many(
     "combine",
     str,
-    "Data to combine in a solve: spw, scan, or spw,scan; once, or once for each solint.",
+    "Data to combine in a solve: spw, scan, field, or spw,scan; once, or once for each solint.",
 )
 @_many(
     "gaintype",
@@ -275,7 +275,9 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
                 ("accepted: " if item["accepted"] else "rejected: ") + item["reason"],
             ]
         )
-    notes = []
+    notes = [
+        "A verdict compares with the best image so far, cleaned again in the mask of that round."
+    ]
     for number, item in enumerate(results["rounds"], start=1):
         notes += [f"Round {number}: {line}." for line in item["suspicious"]]
     first, final = results["first"], results["final"]

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 @click.option("--image", type=options.PATH, help="First image, CASA or FITS; made if not given.")
 @click.option("--peak", type=float, help="Peak of the first image [Jy/beam], instead of --image.")
 @click.option("--rms", type=float, help="Noise of the first image [Jy/beam], with --peak.")
+@click.option(
+    "--datacolumn",
+    type=click.Choice(["data", "corrected"]),
+    default="data",
+    show_default=True,
+    help="Column that the first image is made of.",
+)
 @options.selection_options("field", "spw", "scan")
 @options.snr_thresholds
 @click.option(
@@ -41,6 +48,7 @@ def snr_estimate(
     image: Path | None,
     peak: float | None,
     rms: float | None,
+    datacolumn: str,
     selection: Selection,
     phase_snr: float,
     amplitude_snr: float,
@@ -70,6 +78,7 @@ def snr_estimate(
         phase_snr=phase_snr,
         amplitude_snr=amplitude_snr,
         model_column=modelcolumn,
+        datacolumn=datacolumn,
         choices=options.imaging_choices(imaging),
     )
     with state.progress() as progress:

@@ -264,6 +264,7 @@ def first_image(
     sigma: float,
     nsigma: float,
     user_mask: NDArray[np.bool_] | None = None,
+    datacolumn: str = "data",
     passes: int = 3,
 ) -> Cleaned:
     """Image data of which nothing is known: dirty image, mask, clean, until the mask stops growing.
@@ -274,7 +275,9 @@ def first_image(
     """
     remove_products(imagename)
     none = np.zeros((imaging.imsize, imaging.imsize), dtype=bool)
-    dirty = clean_in_mask(casa, target, imagename, imaging, none, datacolumn="data", nsigma=nsigma)
+    dirty = clean_in_mask(
+        casa, target, imagename, imaging, none, datacolumn=datacolumn, nsigma=nsigma
+    )
     if user_mask is not None:
         mask = user_mask
         passes = 1
@@ -289,7 +292,7 @@ def first_image(
             break
         cleaned = clean_in_mask(
             casa, target, imagename, imaging, mask,
-            datacolumn="data", nsigma=nsigma, resume=True,
+            datacolumn=datacolumn, nsigma=nsigma, resume=True,
         )  # fmt: skip
         grown = grow_mask(cleaned.image, mask, sigma) if user_mask is None else mask
         if grown.sum() <= 1.05 * mask.sum():

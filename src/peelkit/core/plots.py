@@ -108,7 +108,7 @@ def _per_antenna(
             handles, labels, loc="outside upper right", ncols=2, fontsize=8, frameon=False
         )
     gaps = ", gaps between scans cut at dotted lines" if breaks else ""
-    figure.supxlabel(f"time on source [min]{gaps}", fontsize=10)
+    figure.supxlabel(f"time [min]{gaps}", fontsize=10)
     figure.supylabel(label, fontsize=10)
     return _save(figure, path)
 
@@ -148,6 +148,7 @@ def _snr(table: GainTable, names: Sequence[str], path: Path) -> Path:
     axis.xaxis.set_major_locator(FixedLocator(range(len(antennas))))
     axis.set_xticklabels([names[a] for a in antennas], rotation=90, fontsize=8)
     axis.set_ylabel("S/N of the solutions")
+    axis.set_xlabel("antenna")
     axis.set_title(
         f"S/N per antenna: median (dot) and range, per polarisation; {100 * failed:.0f} % failed",
         fontsize=10,

@@ -32,7 +32,7 @@ from peelkit.io.image import read_image
 from peelkit.io.survey import Survey, survey
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
-from peelkit.selection import Selection, parse_ids
+from peelkit.selection import Selection, check_uvrange, parse_ids
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,8 @@ def selfcal(
     ms.refuse_if_locked(path)
     if commit.recover(path) is not None:
         info = ms.read_info(path)
+    check_uvrange(selection.uvrange)
+    check_uvrange(options.choices.uvrange)
     data_column = _check(info, options)
     found = survey(info, replace(selection, uvrange=""), progress)
     field_id = _one_field(info, found)
@@ -102,14 +104,14 @@ def selfcal(
             rounds.run_rounds(session)
             if not session.best.tables:
                 refusal = _no_round(session)
-        writes: tuple[str, ...] = ()
-        if refusal is None:
-            writes = _commit(session)
-    _link_final(session)
-    made = _plots(session) if options.plots else []
+        _link_final(session)
+        made = _plots(session) if options.plots else []
+        results = _results(session, made)
+        # Last of all, so that nothing remains to be interrupted once the MS has changed.
+        writes = _commit(session) if refusal is None else ()
     workspace.close()
     return Outcome(
-        results=_results(session, made),
+        results=results,
         inputs={"ms": str(path)},
         reads=(data_column, "FLAG", "WEIGHT"),
         writes=writes,
@@ -128,6 +130,20 @@ def selfcal(
 
 def _check(info: ms.MsInfo, options: SelfcalOptions) -> str:
     """Check the columns before any work; returns the one to calibrate."""
+    if options.plan is not None and (options.calmodes or options.combines or options.gaintypes):
+        raise OptionError("--from brings calmode, combine and gaintype; leave these options out.")
+    if options.plan is None and options.solints == ("auto",):
+        if options.calmodes:
+            raise OptionError("--calmode goes with --solint intervals; --solint auto chooses it.")
+        if len(options.combines) > 1 or len(options.gaintypes) > 1:
+            raise OptionError("--combine and --gaintype are given once with --solint auto.")
+    if options.spwmap and (
+        len(options.spwmap) < len(info.spws) or max(options.spwmap) >= len(info.spws)
+    ):
+        raise DataError(
+            f"spwmap {','.join(map(str, options.spwmap))}: {info.path} has {len(info.spws)} spws; "
+            "give the id of a spw for each."
+        )
     if options.plan is None and options.solints != ("auto",):
         # Refused now rather than after the first image.
         ladder.explicit_rungs(

@@ -41,6 +41,7 @@ class SnrOptions:
     model_column: str = "MODEL_DATA"
     choices: imaging.Choices = imaging.Choices()
     mask_threshold: float = 4.5
+    datacolumn: str = "data"
 
 
 @dataclass(frozen=True)
@@ -266,6 +267,7 @@ def make_first_image(
             Path(scratch) / "first",
             settled,
             sigma=2 * options.mask_threshold,
+            datacolumn=options.datacolumn,
             nsigma=5.0,
         )
         figures = measure(cleaned.image, cleaned.mask)
@@ -319,7 +321,11 @@ def estimate(
     if options.peak is not None and options.image is not None:
         raise OptionError("--image and --peak --rms exclude each other; give one.")
     info = ms.read_info(path)
-    _ = info.data_column
+    if options.datacolumn == "corrected":
+        # tclean would image DATA without a word.
+        info.require("CORRECTED_DATA", "use --datacolumn data.")
+    else:
+        _ = info.data_column
     found = survey(info, selection, progress)
     fields, spws = found.fields(), found.spws()
     engine = None
@@ -368,7 +374,16 @@ def estimate(
         results=results,
         inputs={"ms": str(path), **({"image": str(options.image)} if options.image else {})},
         parameters={**asdict(selection), "field": ",".join(map(str, fields))},
-        reads=("FLAG", "WEIGHT", *((options.model_column,) if signal is not None else ())),
+        reads=(
+            *(
+                ({"data": "DATA", "corrected": "CORRECTED_DATA"}[options.datacolumn],)
+                if engine
+                else ()
+            ),
+            "FLAG",
+            "WEIGHT",
+            *((options.model_column,) if signal is not None else ()),
+        ),
         engine=engine,
         warnings=tuple(warnings),
         refusal=refusal,

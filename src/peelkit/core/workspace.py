@@ -96,20 +96,19 @@ def open_workspace(folder: Path, mark: str, *, overwrite: bool) -> tuple[Workspa
     """
     workspace = Workspace(folder, mark)
     state_file = folder / STATE
-    if state_file.exists() and not overwrite:
+    if state_file.exists():
         try:
             state = json.loads(state_file.read_text("utf-8"))
-        except ValueError as error:
-            raise DataError(
-                f"{state_file}: cannot be read; start again with --overwrite."
-            ) from error
-        if state.pop("fingerprint", None) != mark:
+        except ValueError:
+            state = {}
+        if state.pop("fingerprint", None) == mark:
+            workspace.state = state
+            return workspace, state.get("stage") == "rounds"
+        if not overwrite:
             raise DataError(
                 f"{folder}: holds an interrupted run with other parameters or data; run it again "
                 "with the same to go on, or with --overwrite to start anew."
             )
-        workspace.state = state
-        return workspace, state.get("stage") == "rounds"
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
             raise DataError(f"{folder}: exists; give another --out, or --overwrite to replace it.")
