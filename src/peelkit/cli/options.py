@@ -82,6 +82,17 @@ overwrite = click.option(
 )
 
 
+def datacolumn(help_text: str) -> Callable[[F], F]:
+    """--datacolumn, in CASA's words."""
+    return click.option(
+        "--datacolumn",
+        type=click.Choice(["data", "corrected"]),
+        default="data",
+        show_default=True,
+        help=help_text,
+    )
+
+
 def selection_options(*words: str) -> Callable[[F], F]:
     """Give CASA's selection options ``words``, packed into one `Selection` argument."""
     help_texts = {

@@ -74,13 +74,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     help="Keep the mean amplitude of the solutions at 1, and with it the flux scale.",
 )
 @options.selection_options("field", "spw", "scan", "uvrange")
-@click.option(
-    "--datacolumn",
-    type=click.Choice(["data", "corrected"]),
-    default="data",
-    show_default=True,
-    help="Column to calibrate.",
-)
+@options.datacolumn("Column to calibrate.")
 @click.option(
     "--applymode",
     type=click.Choice(["calonly", "calflag"]),

@@ -24,13 +24,7 @@ if TYPE_CHECKING:
 @click.option("--image", type=options.PATH, help="First image, CASA or FITS; made if not given.")
 @click.option("--peak", type=float, help="Peak of the first image [Jy/beam], instead of --image.")
 @click.option("--rms", type=float, help="Noise of the first image [Jy/beam], with --peak.")
-@click.option(
-    "--datacolumn",
-    type=click.Choice(["data", "corrected"]),
-    default="data",
-    show_default=True,
-    help="Column that the first image is made of.",
-)
+@options.datacolumn("Column that the first image is made of.")
 @options.selection_options("field", "spw", "scan")
 @options.snr_thresholds
 @click.option(

@@ -150,11 +150,7 @@ def _check(info: ms.MsInfo, options: SelfcalOptions) -> str:
             options.solints, calmodes=options.calmodes, combines=options.combines,
             gaintypes=options.gaintypes, minsnr=options.minsnr, scan_s=1.0, integration_s=1.0,
         )  # fmt: skip
-    column = {"data": "DATA", "corrected": "CORRECTED_DATA"}[options.datacolumn]
-    if column == "DATA":
-        _ = info.data_column
-    else:
-        info.require(column, "use --datacolumn data.")
+    column = info.data_column(options.datacolumn)
     present = {"CORRECTED_DATA", "MODEL_DATA"} & info.columns
     if present and not options.overwrite:
         raise DataError(

@@ -321,11 +321,7 @@ def estimate(
     if options.peak is not None and options.image is not None:
         raise OptionError("--image and --peak --rms exclude each other; give one.")
     info = ms.read_info(path)
-    if options.datacolumn == "corrected":
-        # tclean would image DATA without a word.
-        info.require("CORRECTED_DATA", "use --datacolumn data.")
-    else:
-        _ = info.data_column
+    data_column = info.data_column(options.datacolumn)
     found = survey(info, selection, progress)
     fields, spws = found.fields(), found.spws()
     engine = None
@@ -375,11 +371,7 @@ def estimate(
         inputs={"ms": str(path), **({"image": str(options.image)} if options.image else {})},
         parameters={**asdict(selection), "field": ",".join(map(str, fields))},
         reads=(
-            *(
-                ({"data": "DATA", "corrected": "CORRECTED_DATA"}[options.datacolumn],)
-                if engine
-                else ()
-            ),
+            *((data_column,) if engine else ()),
             "FLAG",
             "WEIGHT",
             *((options.model_column,) if signal is not None else ()),

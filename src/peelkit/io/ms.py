@@ -107,15 +107,17 @@ class MsInfo:
     scans: tuple[int, ...]
     telescope: str
 
-    @property
-    def data_column(self) -> str:
-        """``DATA``, or ``FLOAT_DATA``'s refusal.
+    def data_column(self, datacolumn: str = "data") -> str:
+        """Column that CASA's word ``data`` or ``corrected`` names.
 
         Raises
         ------
         DataError
-            If there are no visibilities in a DATA column.
+            If it does not exist; tclean would image DATA in place of a missing CORRECTED_DATA.
         """
+        if datacolumn == "corrected":
+            self.require("CORRECTED_DATA", "use --datacolumn data.")
+            return "CORRECTED_DATA"
         if "DATA" not in self.columns:
             raise DataError(
                 f"{self.path}: no DATA column (data columns: {_listing(self.columns)})."
