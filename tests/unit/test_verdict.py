@@ -62,10 +62,10 @@ def test_what_must_not_happen_is_named(after: State, failed: float, word: str) -
 
 
 def test_a_shift_of_three_times_the_uncertainty_is_the_limit() -> None:
-    # Uncertainty 3" / (2 x 200) = 0.0075".
-    assert verdict(BETTER, moved=0.022).accepted
-    found = verdict(BETTER, moved=0.023)
-    assert not found.accepted and "moved by 0.023" in found.reason
+    # Uncertainty 3" / (2 x 25) = 0.06": S/N 200, but positions are no better than 25.
+    assert verdict(BETTER, moved=0.179).accepted
+    found = verdict(BETTER, moved=0.181)
+    assert not found.accepted and "moved by 0.181" in found.reason
 
 
 def test_limits_are_the_callers() -> None:
