@@ -365,6 +365,16 @@ def test_a_source_is_bright_if_it_is_strong_and_has_artefacts_around_it():
     assert not any(v.bright for _, v, _ in judged(data, sigma=6, artefact_ratio=ratio + 1)[0])
 
 
+def test_a_source_whose_artefacts_fill_the_image_is_bright():
+    # Everywhere alike: nothing stands out near the source.
+    data = sky(10.0) + gain_errors(10.0, *AT, phase_deg=3) + noise(3)
+    found, around = judged(data, sigma=6)
+    assert found[0][1].rms_ratio < 2 and around.parity < -0.3
+    assert [island.number for island, verdict, _ in found if verdict.bright] == [1]
+    # Noise around a source has neither parity nor such negatives.
+    assert not any(v.bright for _, v, _ in judged(sky(10.0) + noise(3), sigma=6)[0])
+
+
 def test_the_brightest_island_is_never_an_artefact():
     data = (
         noise(11) + gaussian(256, 256, 0.05) - gaussian(230, 256, 0.05) + gaussian(243, 256, 0.012)

@@ -25,6 +25,12 @@ MIRROR_SHARE = 0.7
 PEAK_TO_RMS = 3.0
 # Below this excess over the noise nothing around a source is put down to its sidelobes.
 LEAST_EXCESS = 0.3
+# Where artefacts fill the image, the rms near a source is hardly higher than elsewhere. They are then
+# known by this correlation with their mirror image, and by negatives of so many times the rms, which
+# noise has not in any image.
+FILLING_RATIO = 2.0
+FILLING_PARITY = 0.3
+FILLING_NEGATIVE = 6.0
 # So many of the brightest sources are considered as the makers of artefacts.
 MOST_MAKERS = 20
 
@@ -120,7 +126,9 @@ def classify(
     """Tell bright sources and artefacts from the rest.
 
     *Bright* is a source above ``bright_flux_jy`` (peak or flux) around which the robust rms is
-    ``artefact_ratio`` times the global one or more: peeling it gains something.
+    ``artefact_ratio`` times the global one or more: peeling it gains something. Or its artefacts fill
+    the image: what is around it correlates with its mirror image, and the image has negatives that
+    no noise makes.
 
     *Artefact*, mirror negative: a gain phase error phi on a baseline changes a source's fringe
     ``cos(w)`` to ``cos(w + phi) ~ cos(w) - phi sin(w)``, and the sine's transform is antisymmetric
@@ -168,6 +176,7 @@ def classify(
     makers: list[tuple[Island, Surroundings | None]] = []
     boxes = ndimage.find_objects(labels)
     lobes = _Lobes(psf, image) if psf is not None else None
+    deep = float(np.nanmin(image.data)) < -FILLING_NEGATIVE * global_rms
     for island in islands:
         source, reason = 0, ""
         for maker, around in makers:
@@ -190,7 +199,13 @@ def classify(
         ratio = parity = math.nan
         if strong and around:
             ratio, parity = around.rms_jy_beam / global_rms, around.parity
-        bright = strong and not source and ratio >= artefact_ratio
+        fills = (
+            deep
+            and around is not None
+            and ratio < FILLING_RATIO
+            and _significant_parity(around) >= FILLING_PARITY
+        )
+        bright = strong and not source and (ratio >= artefact_ratio or fills)
         verdicts.append(Verdict(bool(bright), ratio, parity, source, reason))
     return verdicts
 
@@ -243,14 +258,18 @@ def _on_lobes(
     offset = island.x - maker.x, island.y - maker.y
     if not lobes.rms > 0 or not around.rms_jy_beam > 0:
         return False
-    # The parity of noise scatters by 1 / sqrt(beams).
-    parity = abs(around.parity) if abs(around.parity) * math.sqrt(around.beams) > 4 else 0.0
-    excess = max(1 - (global_rms / around.rms_jy_beam) ** 2, parity)
+    excess = max(1 - (global_rms / around.rms_jy_beam) ** 2, _significant_parity(around))
     if excess < LEAST_EXCESS:
         return False
     error = math.sqrt(excess) * around.rms_jy_beam / (lobes.rms * maker.peak_jy_beam)
     allowed = PEAK_TO_RMS * min(1.0, error) * lobes.near(*offset) * maker.peak_jy_beam
     return island.peak_jy_beam <= allowed
+
+
+def _significant_parity(around: Surroundings) -> float:
+    """Size of the parity, where noise does not make it; that scatters by 1 / sqrt(beams)."""
+    size = abs(around.parity)
+    return size if size * math.sqrt(around.beams) > 4 else 0.0
 
 
 def sources_mask(labels: Labels, numbers: Sequence[int]) -> Mask:
