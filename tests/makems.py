@@ -31,6 +31,8 @@ class MsRecipe:
     chan_width_hz: float = 10e6
     n_corr: int = 2
     n_field: int = 1
+    # From one field to the next in right ascension; 0.02 rad are several primary beams at 3 GHz.
+    field_step_rad: float = 0.02
     dec_deg: float = 30.0
     frame: str = "J2000"
     telescope: str = "VLA"
@@ -213,7 +215,7 @@ def _subtables(path: Path, recipe: MsRecipe, positions: np.ndarray, ra: float, d
         "SPECTRAL_WINDOW_ID": list(range(n_spw)), "POLARIZATION_ID": [0] * n_spw,
     })  # fmt: skip
     # Fields lie one beside the other; the visibilities are the same, about each phase centre.
-    direction = [np.array([[ra + 0.002 * n, dec]]) for n in range(recipe.n_field)]
+    direction = [np.array([[ra + recipe.field_step_rad * n, dec]]) for n in range(recipe.n_field)]
     fill("FIELD", recipe.n_field, {
         "NAME": [f"field{n}" for n in range(recipe.n_field)], "PHASE_DIR": direction,
         "DELAY_DIR": direction, "REFERENCE_DIR": direction, "SOURCE_ID": [-1] * recipe.n_field,

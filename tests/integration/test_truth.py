@@ -82,7 +82,7 @@ def test_an_image_of_a_prediction_has_the_model_where_it_was_put(tmp_path: Path)
             ms.add_column(main, "MODEL_DATA")
             ms.add_column(main, "CORRECTED_DATA")
         models = modelcol.read_models([tmp_path / "truth.model"])
-        modelcol.predict_model(info, models, field=0, rows=np.arange(info.n_rows))
+        modelcol.predict_model(info, models, rows=np.arange(info.n_rows))
         with ms.opened(path, write=True) as main:
             main.putcol("CORRECTED_DATA", main.getcol("MODEL_DATA"))
         engine.clean(

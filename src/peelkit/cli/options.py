@@ -172,8 +172,8 @@ def imaging_options(function: F) -> F:
             ),
             click.option(
                 "--gridder",
-                type=click.Choice(["standard", "wproject"]),
-                help="Chosen from the w term if not given.",
+                type=click.Choice(["standard", "wproject", "mosaic"]),
+                help="Chosen from the fields and the w term if not given.",
             ),
             click.option(
                 "--niter",

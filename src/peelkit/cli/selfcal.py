@@ -162,16 +162,20 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 @options.common
 @click.pass_context
 def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -> None:
-    """Self-calibrate one field of MS, and measure after each round whether it helped.
+    """Self-calibrate MS, and measure after each round whether it helped.
 
     A round images, predicts the clean model, solves for gains on the original data, applies them,
     images again and compares: the S/N over the image and near the source may not fall, flux, beam and
     position must hold, few solutions may fail. What does not help is taken back.
 
+    One field, or several that form a mosaic: these are imaged as one, fields with the S/N for it are
+    solved one by one (--combine field solves for all together), and every field gets the solutions
+    nearest in time.
+
     All work is done on a copy of the selected data. At the end CORRECTED_DATA and MODEL_DATA are
-    written ('peelkit undo' puts back what was there); the best image is final.image in the folder. An
-    interrupted run goes on where it was if it is started again. Exit status 5 if no round helped: MS
-    is then as it was.
+    written ('peelkit undo' puts back what was there); the best image is final.image in the folder, with
+    a sidecar that 'peelkit image-residual --like' reads. An interrupted run goes on where it was if it
+    is started again. Exit status 5 if no round helped: MS is then as it was.
 
     \b
     Examples:

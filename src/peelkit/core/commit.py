@@ -34,22 +34,23 @@ def recover(path: Path) -> journal.Step | None:
 
 @contextlib.contextmanager
 def recorded_step(
-    path: Path, command: str, *, casa: engine.Casa, flags: bool
+    path: Path, command: str, *, casa: engine.Casa | None = None
 ) -> Iterator[journal.Step]:
     """A step on an MS: begun, and finished only if the block does; else everything is put back.
 
-    With ``flags`` the flags are saved first, as a CASA flag version.
+    With ``casa`` the flags are saved first, as a CASA flag version; a step without it may not change
+    them.
     """
     ms.refuse_if_locked(path)
-    step = journal.begin(path, command, flag_version=flags)
+    step = journal.begin(path, command, flag_version=casa is not None)
     try:
-        if step.flag_version:
+        if step.flag_version and casa is not None:
             engine.save_flags(casa, path, step.flag_version)
         yield step
         journal.finish(path, journal.steps(path)[-1])
     except BaseException:
         if step.flag_version and engine.flag_version_path(path, step.flag_version).exists():
-            with engine.Casa(casa.log_path) as fresh:
+            with engine.Casa(path.with_name(f"{path.name}.undo.casa.log")) as fresh:
                 engine.restore_flags(fresh, path, step.flag_version)
                 engine.delete_flags(fresh, path, step.flag_version)
         journal.put_back_columns(path)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import glob
 import math
+import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit.core import mosaic
 from peelkit.core.islands import threshold_mask
+from peelkit.core.mask_inputs import read_mask
 from peelkit.engines import casa as engine
-from peelkit.errors import DataError
+from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
 from peelkit.io.image import Image, read_image, write_like
 from peelkit.io.survey import C_M_S, Survey
@@ -61,6 +66,15 @@ def primary_beam_rad(freq_hz: float, diameter_m: float) -> float:
     return 1.13 * C_M_S / freq_hz / diameter_m
 
 
+def field_of_view_rad(info: ms.MsInfo, survey: Survey, spws: Sequence[int]) -> float:
+    """Half-power width of the widest primary beam in the data [rad]: smallest dish, lowest frequency."""
+    low = min(
+        float((info.spws[spw].freq_hz - np.abs(info.spws[spw].width_hz) / 2).min()) for spw in spws
+    )
+    diameters = [info.antennas[antenna].diameter_m for antenna in survey.antennas]
+    return primary_beam_rad(low, min((size for size in diameters if size > 0), default=25.0))
+
+
 def fast_size(pixels: float) -> int:
     """Smallest even size of at least ``pixels`` with the factors 2, 3 and 5 only."""
     size = max(64, math.ceil(pixels))
@@ -76,9 +90,20 @@ def fast_size(pixels: float) -> int:
 
 
 def choose(
-    info: ms.MsInfo, survey: Survey, choices: Choices, *, spws: list[int]
+    info: ms.MsInfo,
+    survey: Survey,
+    choices: Choices,
+    *,
+    spws: list[int],
+    fields: Sequence[int] = (),
 ) -> tuple[engine.Imaging, list[str]]:
-    """Settle how to image one field, and what to tell the user about it.
+    """Settle how to image one field, or several as one mosaic, and what to tell the user about it.
+
+    Parameters
+    ----------
+    fields : sequence of int
+        More than one is a mosaic: the image is centred on the middle of the pointings and covers them
+        and the primary beam around them.
 
     Returns
     -------
@@ -96,15 +121,24 @@ def choose(
     cell = choices.cell_arcsec or _round_down(
         math.degrees(1 / survey.max_uv_lambda) * 3600 / OVERSAMPLING
     )
-    diameters = [info.antennas[antenna].diameter_m for antenna in survey.antennas]
-    diameter = min((size for size in diameters if size > 0), default=25.0)
-    view = math.degrees(primary_beam_rad(low, diameter)) * 3600
+    view = math.degrees(field_of_view_rad(info, survey, spws)) * 3600
+    middle = mosaic.centre(info, fields) if len(fields) > 1 else None
+    if middle is not None and choices.gridder not in (None, "mosaic"):
+        raise OptionError(
+            f"--gridder {choices.gridder}: {len(fields)} fields need the mosaic gridder; leave it out, or "
+            "choose one with --field."
+        )
     imsize = choices.imsize
     if imsize is None:
-        imsize = fast_size(max(view / cell, min(MAIN_LOBE * view / cell, CHEAP_IMSIZE)))
+        if middle is None:
+            imsize = fast_size(max(view / cell, min(MAIN_LOBE * view / cell, CHEAP_IMSIZE)))
+        else:
+            view = 2 * (math.degrees(middle.reach_rad) * 3600 + mosaic.REACH_BEAMS * view)
+            imsize = fast_size(view / cell)
         if imsize > MAX_AUTO_IMSIZE:
+            covered = "primary beam" if middle is None else "mosaic"
             warnings.append(
-                f"the image covers {MAX_AUTO_IMSIZE * cell / 60:.2g}' of the primary beam's "
+                f"the image covers {MAX_AUTO_IMSIZE * cell / 60:.2g}' of the {covered}'s "
                 f"{view / 60:.2g}'; sources outside it are not modelled "
                 "(--imsize makes it larger)"
             )
@@ -112,6 +146,13 @@ def choose(
     edge = math.radians(imsize * cell / 3600) / 2
     w_phase = math.pi * survey.max_w_lambda * edge**2
     gridder = choices.gridder or ("wproject" if w_phase > W_PHASE_LIMIT else "standard")
+    if middle is not None:
+        gridder = "mosaic"
+        if w_phase > W_PHASE_LIMIT:
+            warnings.append(
+                f"CASA's mosaic gridder leaves out the w term, here {w_phase:.1f} rad at the edge of the "
+                "image; bright sources there are smeared (fewer fields at a time, --field, help)"
+            )
     nterms = choices.nterms or (2 if (high - low) / ((high + low) / 2) > TAYLOR_BANDWIDTH else 1)
     hands = {
         name
@@ -132,6 +173,7 @@ def choose(
         uvrange=choices.uvrange,
         niter=choices.niter,
         stokes="I" if len(hands) > 1 else next(iter(hands)),
+        phasecenter=middle.phasecenter if middle is not None else "",
     )
     return imaging, warnings
 
@@ -167,11 +209,29 @@ class Cleaned:
 
 def remove_products(imagename: Path) -> None:
     """Delete what tclean made of ``imagename``."""
-    for path in imagename.parent.glob(f"{imagename.name}.*"):
-        if path.is_dir():
+    for path in products(imagename):
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+# What tclean makes of an imagename, and what we put beside it. Only these are ever deleted: an MS may
+# have the same stem.
+PRODUCTS = (
+    "image", "image.pbcor", "restored.image", "psf", "residual", "model", "mask", "cleanmask", "pb",
+    "sumwt", "weight", "gridwt", "gridwt_moswt", "alpha", "alpha.error", "workdirectory",
+)  # fmt: skip
+
+
+def products(imagename: Path) -> list[Path]:
+    """What is there of ``imagename``: images, with and without Taylor terms, and their sidecars."""
+    found = []
+    for path in imagename.parent.glob(f"{glob.escape(imagename.name)}.*"):
+        kind = path.name[len(imagename.name) + 1 :].removesuffix(".peelkit.json")
+        if re.sub(r"\.tt\d$", "", kind) in PRODUCTS:
+            found.append(path)
+    return sorted(found)
 
 
 def max_sidelobe(psf: Image, beam_major_pixels: float) -> float:
@@ -196,8 +256,37 @@ def grow_mask(
         found = found & (image.data > floor)
     if found.any() and image.beam is not None:
         found = widened(found, image.beam.major_arcsec / image.cell_arcsec)
-    grown: NDArray[np.bool_] = found | mask
+    # A mosaic is blank beyond its primary beam.
+    grown: NDArray[np.bool_] = (found & np.isfinite(image.data)) | mask
     return grown
+
+
+def dirty_mask(dirty: Image, psf: Image, sigma: float) -> NDArray[np.bool_]:
+    """Mask of a dirty image: what stands out of the noise and of the brightest peak's sidelobes."""
+    major = dirty.beam.major_arcsec / dirty.cell_arcsec if dirty.beam else 5.0
+    floor = min(0.9, SIDELOBE_FACTOR * max_sidelobe(psf, major)) * float(np.nanmax(dirty.data))
+    return grow_mask(dirty, np.zeros(dirty.data.shape, dtype=bool), sigma, floor=floor)
+
+
+def user_mask(path: Path, template: Image) -> NDArray[np.bool_]:
+    """Mask or regions of the user's on the grid of ``template``.
+
+    Raises
+    ------
+    DataError
+        If it does not fit, or is empty.
+    """
+    from peelkit.io.region import read_regions, region_mask
+
+    if path.suffix.lower() in (".crtf", ".reg", ".ds9"):
+        result = np.zeros(template.data.shape, dtype=bool)
+        for region in read_regions(path):
+            result |= region_mask(region, template)
+    else:
+        result = read_mask(path, template)
+    if not result.any():
+        raise DataError(f"{path}: the mask is empty; nothing would be cleaned.")
+    return result
 
 
 def widened(mask: NDArray[np.bool_], pixels: float) -> NDArray[np.bool_]:
@@ -255,6 +344,20 @@ def clean_in_mask(
     return Cleaned(imagename, read_image(imaging.image(imagename)), mask)
 
 
+def dirty_image(
+    casa: engine.Casa,
+    target: Target,
+    imagename: Path,
+    imaging: engine.Imaging,
+    *,
+    datacolumn: str,
+) -> Cleaned:
+    """Image without cleaning; what there was of ``imagename`` is replaced."""
+    remove_products(imagename)
+    none = np.zeros((imaging.imsize, imaging.imsize), dtype=bool)
+    return clean_in_mask(casa, target, imagename, imaging, none, datacolumn=datacolumn, nsigma=0.0)
+
+
 def first_image(
     casa: engine.Casa,
     target: Target,
@@ -263,7 +366,7 @@ def first_image(
     *,
     sigma: float,
     nsigma: float,
-    user_mask: NDArray[np.bool_] | None = None,
+    mask_path: Path | None = None,
     datacolumn: str = "data",
     passes: int = 3,
 ) -> Cleaned:
@@ -271,21 +374,15 @@ def first_image(
 
     The first mask keeps above the sidelobes of the brightest peak; each pass opens it to what stands
     out once the brighter sources are cleaned (a jet beside a core). Conservative first: features
-    made from artefacts would be calibrated into the data (seed 002, 2.3.4).
+    made from artefacts would be calibrated into the data (seed 002, 2.3.4). A mask or regions of the
+    user's (``mask_path``) stay as they are.
     """
-    remove_products(imagename)
-    none = np.zeros((imaging.imsize, imaging.imsize), dtype=bool)
-    dirty = clean_in_mask(
-        casa, target, imagename, imaging, none, datacolumn=datacolumn, nsigma=nsigma
-    )
-    if user_mask is not None:
-        mask = user_mask
+    dirty = dirty_image(casa, target, imagename, imaging, datacolumn=datacolumn)
+    if mask_path is not None:
+        mask = user_mask(mask_path, dirty.image)
         passes = 1
     else:
-        major = dirty.image.beam.major_arcsec / dirty.image.cell_arcsec if dirty.image.beam else 5.0
-        sidelobe = max_sidelobe(read_image(imaging.psf(imagename)), major)
-        floor = min(0.9, SIDELOBE_FACTOR * sidelobe) * float(np.nanmax(dirty.image.data))
-        mask = grow_mask(dirty.image, none, sigma, floor=floor)
+        mask = dirty_mask(dirty.image, read_image(imaging.psf(imagename)), sigma)
     cleaned = dirty
     for _ in range(passes):
         if not mask.any():
@@ -294,7 +391,7 @@ def first_image(
             casa, target, imagename, imaging, mask,
             datacolumn=datacolumn, nsigma=nsigma, resume=True,
         )  # fmt: skip
-        grown = grow_mask(cleaned.image, mask, sigma) if user_mask is None else mask
+        grown = grow_mask(cleaned.image, mask, sigma) if mask_path is None else mask
         if grown.sum() <= 1.05 * mask.sum():
             break
         mask = grown
@@ -303,14 +400,9 @@ def first_image(
 
 def summary(imaging: engine.Imaging) -> dict[str, Any]:
     """What the sidecar says of the imaging."""
-    return {
-        "imsize": imaging.imsize,
-        "cell_arcsec": imaging.cell_arcsec,
-        "robust": imaging.robust,
-        "nterms": imaging.nterms,
-        "scales": list(imaging.scales),
-        "gridder": imaging.gridder,
-        "uvrange": imaging.uvrange,
-        "stokes": imaging.stokes,
-        "niter": imaging.niter,
-    }
+    return {**asdict(imaging), "scales": list(imaging.scales)}
+
+
+def from_summary(record: dict[str, Any]) -> engine.Imaging:
+    """The imaging that `summary` described."""
+    return engine.Imaging(**{**record, "scales": tuple(record["scales"])})

@@ -1,29 +1,42 @@
-"""Predicting a model image into a column, exactly."""
+"""Predicting model images into columns, exactly, wherever the fields' phase centres are."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit.core.primary_beam import Beam
+from peelkit.core.skymodel import SkyModel, sky_model
 from peelkit.engines import ducc
 from peelkit.errors import DataError
 from peelkit.io import frames, ms
-from peelkit.io.image import Image, read_image
+from peelkit.io.image import Image
+from peelkit.io.modelimage import read_planes
+from peelkit.io.survey import C_M_S
+from peelkit.progress import Progress
+
+# Error of the primary beam's interpolation in frequency over a spw, relative to the peak.
+BEAM_ACCURACY = 1e-5
 
 
 def read_models(paths: Sequence[Path]) -> list[Image]:
-    """Model images [Jy/pixel], one for each Taylor term, all on one grid.
+    """Model images [Jy/pixel], all on one grid: one for each Taylor term, or the planes of a cube.
 
     Raises
     ------
     DataError
         If one is not a model image, they do not match, or all are zero.
     """
-    images = [read_image(path) for path in paths]
+    images = [plane for path in paths for plane in read_planes(path)]
+    if len(images) > len(paths) > 1:
+        raise DataError(
+            f"{images[0].path}: a cube of models stands alone; give one cube, or Taylor terms."
+        )
     for image in images:
         if image.unit not in ("Jy/pixel", "Jy/PIXEL", "JY/PIXEL", ""):
             raise DataError(
@@ -31,7 +44,7 @@ def read_models(paths: Sequence[Path]) -> list[Image]:
             )
         if image.data.shape != images[0].data.shape:
             raise DataError(f"{image.path}: its size does not match {images[0].path}.")
-    if not np.any(np.nan_to_num(images[0].data)):
+    if not any(np.any(np.nan_to_num(image.data)) for image in images):
         raise DataError(f"{images[0].path}: the model is empty; clean deeper or with another mask.")
     return images
 
@@ -40,47 +53,191 @@ def predict_model(
     info: ms.MsInfo,
     models: Sequence[Image],
     *,
-    field: int,
     rows: NDArray[np.int64],
     column: str = "MODEL_DATA",
+    mask: NDArray[np.bool_] | None = None,
+    pb: Image | None = None,
+    progress: Progress | None = None,
 ) -> None:
-    """Write the visibilities of ``models`` to ``column`` at ``rows``, all of one field.
+    """Write the visibilities of ``models`` to ``column`` at ``rows``, of whatever fields.
 
-    The images must be centred on the field's phase centre, as tclean makes them. Stokes I goes to
-    both parallel hands, nothing to the cross hands. The column must exist.
+    Stokes I goes to both parallel hands, nothing to the cross hands. The column must exist.
+
+    Parameters
+    ----------
+    info : MsInfo
+        The MS.
+    models : sequence of Image
+        Taylor terms (of one frequency) or sub-bands (of one each) [Jy/pixel].
+    rows : ndarray of int
+        Which.
+    column : str
+        To write.
+    mask : ndarray of bool, shape (ny, nx), optional
+        Only these pixels.
+    pb : Image, optional
+        Primary beam of a mosaic (tclean's ``.pb``), whose models are the sky times it. Each field
+        then sees the sky through its own beam.
     """
-    first = models[0]
-    ny, nx = first.data.shape
-    centre = first.pixel(_phase_centre(info, first, field))
-    if math.hypot(centre[0] - nx // 2, centre[1] - ny // 2) > 0.5:
-        raise DataError(
-            f"{first.path}: not centred on field {info.fields[field].name} "
-            f"(its phase centre is at pixel {centre[0]:.1f}, {centre[1]:.1f})."
-        )
-    cell = math.radians(first.cell_arcsec / 3600)
-    planes = [model.data for model in models]
+    sky = sky_model(models, pb)
+    if mask is not None:
+        sky = sky.where(mask)
+    predict_columns(
+        info, {column: sky}, rows=rows, beam=Beam.of(info) if pb is not None else None,
+        progress=progress,
+    )  # fmt: skip
+
+
+def predict_columns(
+    info: ms.MsInfo,
+    skies: Mapping[str, SkyModel],
+    *,
+    rows: NDArray[np.int64],
+    beam: Beam | None = None,
+    total: str | None = None,
+    unwritten: SkyModel | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the visibilities of each sky to its column; those of all, and ``unwritten``, to ``total``."""
+    progress = progress or Progress()
+    predictor = Predictor(info, beam)
     with ms.opened(info.path, write=True) as main:
         for description, chunk in ms.chunks(main, info, rows):
-            spw = info.spws[description.spw]
-            uvw = ms.get(main, "UVW", chunk).astype(np.float64)
-            time_s = float(np.mean(ms.get(main, "TIME", chunk)))
-            freq = spw.freq_hz * frames.lsrk_over_spw(info, spw, field=field, time_s=time_s)
-            vis = ducc.predict(
-                planes,
-                cell_rad=cell,
-                centre_pixel=(nx // 2, ny // 2),
-                uvw_m=uvw,
-                freq_hz=freq,
-                reference_hz=first.freq_hz or float(freq.mean()),
-            )
-            cells = np.zeros((*vis.shape, len(description.correlations)), dtype=np.complex64)
-            cells[:, :, ms.parallel_hands(description.correlations)] = vis[:, :, None]
-            ms.put(main, column, chunk, cells)
+            where = Samples.read(main, chunk, description.spw)
+            hands = ms.parallel_hands(description.correlations)
+            shape = (chunk.size, info.spws[description.spw].freq_hz.size)
+            both = np.zeros(shape, dtype=np.complex128)
+            if total and unwritten is not None:
+                both += predictor.visibilities(unwritten, where)
+            for name in [*skies, *([total] if total else [])]:
+                if name in skies:
+                    vis = predictor.visibilities(skies[name], where)
+                    both += vis
+                else:
+                    vis = both
+                cells = np.zeros((*shape, len(description.correlations)), dtype=np.complex64)
+                cells[:, :, hands] = vis[:, :, None]
+                ms.put(main, name, chunk, cells)
+            progress.advance(chunk.size)
 
 
-def _phase_centre(info: ms.MsInfo, image: Image, field: int):  # type: ignore[no-untyped-def]
-    from astropy.coordinates import SkyCoord
+@dataclass(frozen=True)
+class Samples:
+    """Where the visibilities of some rows of one spw are: UVW [m], time [s], field."""
 
-    centre = info.fields[field]
-    # The image is made in the frame of the field, so that the numbers are its own.
-    return SkyCoord(centre.ra_rad, centre.dec_rad, unit="rad", frame=image.frame)
+    spw: int
+    uvw_m: NDArray[np.float64]
+    time_s: NDArray[np.float64]
+    fields: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, main: object, rows: NDArray[np.int64], spw: int) -> Samples:
+        """Read them from the main table."""
+        return cls(
+            spw,
+            ms.get(main, "UVW", rows).astype(np.float64),
+            ms.get(main, "TIME", rows),
+            ms.get(main, "FIELD_ID", rows),
+        )
+
+
+class Predictor:
+    """Predicts skies for the rows of an MS, each field about its own phase centre.
+
+    Parameters
+    ----------
+    info : MsInfo
+        The MS.
+    beam : Beam or None
+        Primary beam that each field sees the sky through; None if the model has it already.
+    """
+
+    def __init__(self, info: ms.MsInfo, beam: Beam | None = None) -> None:
+        self.info = info
+        self.beam = beam
+
+    def visibilities(self, sky: SkyModel, samples: Samples) -> NDArray[np.complex128]:
+        """Visibilities of ``sky`` [Jy], shape (row, chan).
+
+        The image may be centred anywhere: u, v, w are turned from the field's directions to those
+        at the image's tangent point, exactly, and the phase is put back to the field's centre,
+        ``V = exp(2 pi i (w_c - w) f / c) sum I exp(2 pi i (u_c l + v_c m + w_c (n - 1)) f / c)``,
+        which is ``sum I exp(2 pi i b.(s - s_field) f / c)`` for unit vectors s of the sources.
+        """
+        spw = self.info.spws[samples.spw]
+        total = np.zeros((samples.uvw_m.shape[0], spw.freq_hz.size), dtype=np.complex128)
+        if sky.xs.size == 0:
+            return total
+        for field in np.unique(samples.fields):
+            mine = samples.fields == field
+            freq = spw.freq_hz
+            if sky.grid.in_lsrk:
+                time_s = float(np.mean(samples.time_s[mine]))
+                freq = freq * frames.lsrk_over_spw(self.info, spw, field=int(field), time_s=time_s)
+            basis = sky.grid.field_basis(self.info.fields[field])
+            uvw = samples.uvw_m[mine]
+            turned = uvw @ (basis @ sky.grid.basis.T)
+            vis = np.zeros((uvw.shape[0], freq.size), dtype=np.complex128)
+            for channels in _smooth_parts(sky, freq):
+                planes, weights = self._planes(sky, basis, freq[channels])
+                vis[:, channels] = ducc.predict(
+                    planes,
+                    weights,
+                    cell_rad=sky.grid.cell_rad,
+                    centre_pixel=sky.grid.centre_pixel,
+                    uvw_m=turned,
+                    freq_hz=freq[channels],
+                )
+            path_m = turned[:, 2] - uvw[:, 2]
+            if np.any(np.abs(path_m) > 1e-9):
+                vis *= np.exp(2j * np.pi / C_M_S * np.outer(path_m, freq))
+            total[mine] = vis
+        return total
+
+    def _planes(
+        self, sky: SkyModel, basis: NDArray[np.float64], freq: NDArray[np.float64]
+    ) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+        """Images and their weights in the channels, as the field sees them."""
+        if self.beam is None:
+            weights = sky.weights(freq)
+            return [sky.plane(values) for values in sky.values], weights
+        toward = sky.grid.basis @ basis[2]
+        chord = np.linalg.norm(sky.grid.direction_cosines(sky.xs, sky.ys) - toward, axis=1)
+        offset = 2 * np.arcsin(np.minimum(1.0, chord / 2))
+        nodes = chebyshev_nodes(float(freq.min()), float(freq.max()))
+        planes = []
+        for node, shares in zip(nodes, sky.weights(nodes).T, strict=True):
+            planes.append(sky.plane(shares @ sky.values * self.beam.power(float(node), offset)))
+        return planes, lagrange_weights(nodes, freq)
+
+
+def _smooth_parts(sky: SkyModel, freq: NDArray[np.float64]) -> list[NDArray[np.intp]]:
+    """Channels over which the sky is smooth in frequency: between two sub-bands each."""
+    if sky.is_taylor:
+        return [np.arange(freq.size)]
+    between = np.searchsorted(sky.freq_hz, freq)
+    return [np.flatnonzero(between == number) for number in np.unique(between)]
+
+
+def chebyshev_nodes(low: float, high: float) -> NDArray[np.float64]:
+    """Frequencies at which the primary beam is evaluated, to `BEAM_ACCURACY` in between.
+
+    Interpolation at n Chebyshev nodes over a relative half width h errs by at most
+    ``max|f^(n)| h^n / (2^(n-1) n!)``; a power beam out to its first null changes no faster than
+    ``cos(6 ln f)``.
+    """
+    half = (high - low) / (high + low)
+    count = 1
+    while (6 * half) ** count / (2 ** (count - 1) * math.factorial(count)) > BEAM_ACCURACY:
+        count += 1
+    points = np.cos(np.pi * (np.arange(count) + 0.5) / count)
+    return np.sort((high + low) / 2 + (high - low) / 2 * points)
+
+
+def lagrange_weights(nodes: NDArray[np.float64], freq: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the value at each node in the polynomial through all, shape (node, chan)."""
+    weights = np.ones((nodes.size, freq.size))
+    for j, node in enumerate(nodes):
+        for other in np.delete(nodes, j):
+            weights[j] *= (freq - other) / (node - other)
+    return weights

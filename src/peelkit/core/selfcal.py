@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from peelkit.core import commit, imaging, ladder, plots, snr, snr_estimate
+from peelkit.core import commit, imaging, ladder, mosaic, plots, snr, snr_estimate
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
-from peelkit.core.mask_inputs import read_mask
 from peelkit.core.measure import measure
 from peelkit.core.selfcal_session import FIRST_NSIGMA, Best, SelfcalOptions, Session
 from peelkit.core.verdict import Verdict
@@ -42,7 +41,7 @@ COMMAND = "selfcal"
 def selfcal(
     path: Path, selection: Selection, options: SelfcalOptions, progress: Progress | None = None
 ) -> Outcome:
-    """Self-calibrate one field of the MS at ``path``.
+    """Self-calibrate one field of the MS at ``path``, or several as one mosaic.
 
     Parameters
     ----------
@@ -50,7 +49,7 @@ def selfcal(
         The MS. CORRECTED_DATA and MODEL_DATA are written at the end, if any round was accepted;
         DATA never, FLAG only with applymode calflag.
     selection : Selection
-        Field (one), spw, scan, and uvrange for the solve.
+        Field (one, or those of a mosaic), spw, scan, and uvrange for the solve.
     options : SelfcalOptions
         See there.
 
@@ -68,12 +67,14 @@ def selfcal(
     check_uvrange(options.choices.uvrange)
     data_column = _check(info, options)
     found = survey(info, replace(selection, uvrange=""), progress)
-    field_id = _one_field(info, found)
+    fields = mosaic.check_fields(info, found, imaging.field_of_view_rad(info, found, found.spws()))
     rows = ms.select_rows(info, replace(selection, uvrange=""))
     warnings = snr_estimate.weight_warnings(info, found)
     warnings += _column_warnings(info, options)
-    settled, more = imaging.choose(info, found, options.choices, spws=found.spws(field_id))
+    settled, more = imaging.choose(info, found, options.choices, spws=found.spws(), fields=fields)
     warnings += more
+    if len(fields) > 1:
+        log.info("%d fields form a mosaic: they are imaged and calibrated jointly", len(fields))
     refants = choose_refants(info, found, options.refant)
     parameters = {**asdict(options), **asdict(selection), "overwrite": None}
     folder = options.out or path.with_name(f"{path.stem}.selfcal")
@@ -92,7 +93,7 @@ def selfcal(
         warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
     with engine.Casa(workspace.log) as casa:
         session = Session(
-            info, work, rows, workspace, options, selection, found, field_id, settled, casa, refants,
+            info, work, rows, workspace, options, selection, found, fields, settled, casa, refants,
             progress,
         )  # fmt: skip
         if resumed:
@@ -118,7 +119,7 @@ def selfcal(
         parameters={
             **imaging.summary(settled),
             "out": str(folder),
-            "field": info.fields[field_id].name,
+            "field": _field_names(info, fields),
             "refant": ",".join(refants),
             "datacolumn": options.datacolumn,
         },
@@ -168,15 +169,9 @@ def _column_warnings(info: ms.MsInfo, options: SelfcalOptions) -> list[str]:
     return []
 
 
-def _one_field(info: ms.MsInfo, found: Survey) -> int:
-    fields = found.fields()
-    if len(fields) > 1:
-        listing = ", ".join(f"{number}={info.fields[number].name}" for number in fields[:12])
-        raise OptionError(
-            f"{info.path}: several fields ({listing}{', ...' if len(fields) > 12 else ''}); choose one "
-            "with --field."
-        )
-    return fields[0]
+def _field_names(info: ms.MsInfo, fields: list[int]) -> str:
+    """The field's name, or the ids of a mosaic's, whose names often are all the same."""
+    return info.fields[fields[0]].name if len(fields) == 1 else ",".join(map(str, fields))
 
 
 def choose_refants(info: ms.MsInfo, found: Survey, wanted: str) -> list[str]:
@@ -206,7 +201,7 @@ def _start(session: Session) -> None:
     """First image, and its mask."""
     options = session.options
     session.progress.stage("first image")
-    user_mask = _user_mask(session) if options.mask else None
+    started = time.time()
     first = imaging.first_image(
         session.casa,
         session.target,
@@ -214,9 +209,10 @@ def _start(session: Session) -> None:
         session.imaging,
         sigma=2 * options.mask_threshold,
         nsigma=FIRST_NSIGMA,
-        user_mask=user_mask,
+        mask_path=options.mask,
     )
     session.mask = first.mask
+    state.record_image(session, "first", [], nsigma=FIRST_NSIGMA, started=started)
     session.best = Best()
     state.save(session, "rounds")
     figures = measure(first.image, session.mask)
@@ -224,29 +220,6 @@ def _start(session: Session) -> None:
         "first image: peak %.4g, rms %.3g Jy/beam, dynamic range %.0f",
         figures.peak_jy_beam, figures.rms_jy_beam, figures.dynamic_range,
     )  # fmt: skip
-
-
-def _user_mask(session: Session) -> NDArray[np.bool_]:
-    """The user's mask or regions on our grid; needs an image of ours, so the dirty one is made."""
-    from peelkit.io.region import read_regions, region_mask
-
-    path = session.options.mask
-    assert path is not None
-    shape = (session.imaging.imsize, session.imaging.imsize)
-    none = np.zeros(shape, dtype=bool)
-    dirty = imaging.clean_in_mask(
-        session.casa, session.target, session.name("first"), session.imaging, none,
-        datacolumn="data", nsigma=5.0,
-    )  # fmt: skip
-    if path.suffix.lower() in (".crtf", ".reg", ".ds9"):
-        result = none.copy()
-        for region in read_regions(path):
-            result |= region_mask(region, dirty.image)
-    else:
-        result = read_mask(path, dirty.image)
-    if not result.any():
-        raise DataError(f"{path}: the mask is empty; nothing would be cleaned.")
-    return result
 
 
 def _no_round(session: Session) -> str:
@@ -271,7 +244,7 @@ def _commit(session: Session) -> tuple[str, ...]:
             if ms.has_cells(main, "WEIGHT_SPECTRUM"):
                 columns["WEIGHT_SPECTRUM"] = "WEIGHT_SPECTRUM"
     path = session.info.path
-    with commit.recorded_step(path, COMMAND, casa=session.casa, flags=flags) as step:
+    with commit.recorded_step(path, COMMAND, casa=session.casa if flags else None) as step:
         commit.write_back(
             session.info, session.work, session.rows, step,
             columns=columns, flags=flags, progress=session.progress,
@@ -281,7 +254,7 @@ def _commit(session: Session) -> tuple[str, ...]:
             command=COMMAND,
             message=f"peelkit selfcal: gain tables in {session.workspace.folder}",
             parameters={
-                "field": session.info.fields[session.field_id].name,
+                "field": _field_names(session.info, session.fields),
                 "spw": session.selection.spw,
                 "gaintable": session.best.tables,
                 "applymode": options.applymode,
@@ -291,12 +264,16 @@ def _commit(session: Session) -> tuple[str, ...]:
 
 
 def _link_final(session: Session) -> None:
-    """Give the best image and its PSF names that scripts can know beforehand: final.image."""
-    for kind in (session.imaging.image, session.imaging.psf):
-        target = kind(session.name(session.best.imagename))
-        link = kind(session.name("final"))
-        link.unlink(missing_ok=True)
-        link.symlink_to(target.name)
+    """Give the products of the best image names that scripts can know beforehand: final.image."""
+    best, final = session.name(session.best.imagename), session.name("final")
+    imaging.remove_products(final)
+    for path in imaging.products(best):
+        kind = path.name.removeprefix(best.name)
+        if not kind.endswith(".peelkit.json"):
+            final.with_name(f"{final.name}{kind}").symlink_to(path.name)
+    state.record_image(
+        session, "final", session.best.tables, nsigma=session.best.nsigma, started=time.time()
+    )
 
 
 def _results(session: Session, made: list[Path]) -> dict[str, Any]:

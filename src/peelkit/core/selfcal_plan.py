@@ -3,26 +3,78 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from peelkit.core import ladder, snr, snr_estimate
+from peelkit.core import ladder, mosaic, snr, snr_estimate
 from peelkit.core import selfcal_session as state
 from peelkit.core.measure import Figures
 from peelkit.core.selfcal_session import Session
+from peelkit.io.image import read_image
 from peelkit.selection import parse_solint
 
 
 def current_plan(session: Session, figures: Figures) -> snr_estimate.Plan:
-    """S/N table and ladder from the figures of the best image so far."""
+    """S/N table and ladder from the figures of the best image so far.
+
+    Of a mosaic they are for the field that sees the source best, since fields are solved one by one:
+    its noise is that of the joint image times `Sight.noise`.
+    """
+    sight = seen(session, figures)
     return snr_estimate.make_plan(
         session.info,
         session.found,
-        field=session.field_id,
+        field=sight.best,
         peak=figures.peak_jy_beam,
         rms=figures.rms_jy_beam,
         phase_snr=session.options.phase_snr,
         amplitude_snr=session.options.amplitude_snr,
+        field_noise=sight.noise(sight.best),
     )
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What each field sees of the sources.
+
+    Parameters
+    ----------
+    image_snr : float
+        Peak over rms of the (joint) image.
+    snr : dict of float
+        By field: S/N of the best source in all data of this field alone (`mosaic.field_snrs`); of a
+        single field that of the image.
+    """
+
+    image_snr: float
+    snr: dict[int, float]
+
+    @property
+    def best(self) -> int:
+        """Field with the highest S/N."""
+        return max(self.snr, key=lambda field: self.snr[field])
+
+    def noise(self, field: int) -> float:
+        """Noise of a field's own data towards the source, over that of the image.
+
+        ``image_snr / snr``, which for one source is the root of the effective number of fields that see
+        it, ``sqrt(sum w A^2 / (w_f A_f^2))`` with weights w and primary beams A; 1 for a single field.
+        """
+        if len(self.snr) == 1:
+            return 1.0
+        own = self.snr[field]
+        return max(1.0, self.image_snr / own) if own > 0 else math.inf
+
+
+def seen(session: Session, figures: Figures) -> Sight:
+    """What each field sees in the best image so far."""
+    image_snr = figures.dynamic_range
+    if len(session.fields) == 1:
+        return Sight(image_snr, {session.fields[0]: image_snr})
+    image = read_image(session.imaging.image(session.name(session.best.imagename)))
+    own = mosaic.field_snrs(
+        session.info, session.found, session.fields, image, session.mask, figures.rms_jy_beam
+    )
+    return Sight(image_snr, dict(zip(session.fields, own.tolist(), strict=True)))
 
 
 def gate(session: Session) -> str | None:
@@ -114,19 +166,56 @@ def solint_seconds(solint: str, scan_s: float, integration_s: float) -> float:
 
 
 def rung_snr(session: Session, rung: snr.Rung, figures: Figures) -> float:
-    """S/N per antenna and solution of a rung."""
-    share = snr_estimate.shares(session.info, session.found, session.field_id)
+    """S/N per antenna and solution of a rung; in a mosaic, of the field that sees the source best."""
+    sight = seen(session, figures)
+    return _field_rung_snr(session, rung, figures, sight.best, sight.noise(sight.best))
+
+
+def fields_to_solve(session: Session, rung: snr.Rung) -> list[int]:
+    """Fields with the S/N that solutions of this rung need; all if it combines fields.
+
+    In a mosaic a field without a strong source has noise for solutions; it gets its neighbours' (Brogan,
+    Hunter & Fomalont solve for the strong fields of 30 Doradus only, and apply to all).
+    """
+    if len(session.fields) == 1 or "field" in rung.combine.split(","):
+        return session.fields
+    options = session.options
+    needed = options.phase_snr if rung.calmode == "p" else options.amplitude_snr
+    figures = state.state_of(session, session.best.imagename).figures
+    sight = seen(session, figures)
+    strong = [
+        field
+        for field in session.fields
+        if sight.snr[field] > 0
+        and _field_rung_snr(session, rung, figures, field, sight.noise(field)) >= needed
+    ]
+    return strong or [sight.best]
+
+
+def _field_rung_snr(
+    session: Session, rung: snr.Rung, figures: Figures, field: int, noise: float
+) -> float:
+    share = snr_estimate.shares(session.info, session.found, field)
+    on_source = session.found.on_source_s(field)
+    combine = rung.combine.split(",")
     length = rung.solint_s
-    if "scan" in rung.combine and rung.solint == "inf":
-        length = session.found.on_source_s(session.field_id)
+    if "scan" in combine and rung.solint == "inf":
+        length = on_source
     rows = snr.snr_rows(
         figures.peak_jy_beam,
-        figures.rms_jy_beam,
+        figures.rms_jy_beam * noise,
         n_ant=len(session.found.antennas),
-        on_source_s=session.found.on_source_s(session.field_id),
+        on_source_s=on_source,
         intervals=[(rung.solint, length)],
         shares=share,
     )
-    combine = "spw" if "spw" in rung.combine and len(share.spw) > 1 else ""
+    spw = "spw" if "spw" in combine and len(share.spw) > 1 else ""
     gaintype = rung.gaintype if share.two_hands else "G"
-    return next(row.snr for row in rows if (row.combine, row.gaintype) == (combine, gaintype))
+    found = next(row.snr for row in rows if (row.combine, row.gaintype) == (spw, gaintype))
+    if "field" in combine:
+        # All that see the source, if their scans are combined too; else those of one scan.
+        together = noise**2
+        if "scan" not in combine:
+            together = min(together, snr_estimate.fields_per_scan(session.found))
+        found *= math.sqrt(max(together, 1.0))
+    return found

@@ -58,6 +58,7 @@ def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> di
     """Do one round; returns its record, and updates the best state if it was accepted."""
     options = session.options
     nsigma = open_mask(session, number, state.state_of(session, session.best.imagename))
+    solved = planning.fields_to_solve(session, rung)
     write_model(session, number)
     base = base_tables(session, rung)
     caltable = session.workspace.path(f"gain{number}.{rung.calmode}.{rung.solint}.g")
@@ -67,7 +68,7 @@ def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> di
         session.casa,
         session.work.path,
         caltable,
-        field=str(session.field_id),
+        field=",".join(map(str, solved)),
         spw=session.selection.spw,
         solint=casa_solint(rung, session.found.integration_s),
         combine=rung.combine,
@@ -105,10 +106,7 @@ def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> di
     apply_tables(session, trial)
     imaging.remove_products(session.name(trial.imagename))
     like = read_image(session.imaging.image(session.name("first")))
-    imaging.clean_in_mask(
-        session.casa, session.target, session.name(trial.imagename), session.imaging, session.mask,
-        datacolumn="corrected", nsigma=nsigma, like=like,
-    )  # fmt: skip
+    state.clean(session, trial.imagename, trial.tables, nsigma=nsigma, like=like)
     after = state.state_of(session, trial.imagename)
     moved = state.shift_arcsec(session, trial.imagename)
     verdict = judge(
@@ -126,6 +124,7 @@ def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> di
     record = state.round_record(
         rung, before, after, verdict, tried, failed, caltable, image, suspicious
     )
+    record["fields"] = solved
     record["shift_arcsec"] = moved
     record["position_uncertainty_arcsec"] = position_uncertainty_arcsec(
         first, options.limits.transfer_snr
@@ -151,25 +150,25 @@ def open_mask(session: Session, number: int, before: State) -> float:
     if grown.sum() > session.mask.sum() or nsigma < session.best.nsigma:
         session.mask = grown
         apply_tables(session, session.best)
-        imaging.clean_in_mask(
-            session.casa, session.target, best, session.imaging, grown,
-            datacolumn="corrected", nsigma=nsigma, resume=True,
-        )  # fmt: skip
+        state.clean(
+            session, session.best.imagename, session.best.tables, nsigma=nsigma, resume=True
+        )
         session.best.nsigma = nsigma
     return nsigma
 
 
 def write_model(session: Session, number: int) -> None:
     """Predict the model of the best image (or the user's, in the first round) into MODEL_DATA."""
+    best = session.name(session.best.imagename)
     if session.options.model and number == 1:
         models = list(session.options.model)
     else:
-        models = session.imaging.models(session.name(session.best.imagename))
+        models = session.imaging.models(best)
     modelcol.predict_model(
         session.work,
         modelcol.read_models(models),
-        field=session.field_id,
         rows=np.arange(session.work.n_rows),
+        pb=read_image(session.imaging.pb(best)) if session.imaging.is_mosaic else None,
     )
 
 
@@ -187,7 +186,11 @@ def base_tables(session: Session, rung: snr.Rung) -> Best:
 
 
 def apply_tables(session: Session, wanted: Best, *, applymode: str | None = None) -> None:
-    """Bring CORRECTED_DATA of the working copy to ``wanted``; nothing to do if it is there."""
+    """Bring CORRECTED_DATA of the working copy to ``wanted``; nothing to do if it is there.
+
+    Solutions of all fields count for all: between them CASA interpolates in time, so that a field of a
+    mosaic that was not solved for, or failed, gets what its neighbours in time had.
+    """
     if applymode is None and session.applied == wanted.tables:
         return
     if not wanted.tables:
@@ -196,7 +199,7 @@ def apply_tables(session: Session, wanted: Best, *, applymode: str | None = None
         engine.apply_gains(
             session.casa,
             session.work.path,
-            field=str(session.field_id),
+            field=session.field,
             gaintable=[str(session.workspace.path(name).absolute()) for name in wanted.tables],
             spwmap=wanted.table_spwmaps,
             interp=interp(session, wanted.table_modes),
@@ -218,14 +221,14 @@ def combined_spwmap(session: Session, rung: snr.Rung) -> list[int]:
     """Every spw gets the combined solutions, which CASA files under the first spw of the solve."""
     if "spw" not in rung.combine:
         return []
-    return [min(session.found.spws(session.field_id))] * len(session.info.spws)
+    return [min(session.found.spws())] * len(session.info.spws)
 
 
 def interp(session: Session, modes: list[str]) -> list[str]:
     """CASA's interpolation for each table; by itself unless the user chose."""
     if session.options.interp:
         return [session.options.interp] * len(modes)
-    spws = session.found.spws(session.field_id)
+    spws = session.found.spws()
     high = max(session.info.spws[spw].centre_hz for spw in spws) > LINEARPD_ABOVE_HZ
     per_obs = "perobs" if session.found.n_observations > 1 else ""
     return [("linearPD" if high and mode == "p" else "linear") + per_obs for mode in modes]

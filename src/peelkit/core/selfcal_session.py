@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import imaging, snr
+from peelkit.core import image_record, imaging, snr
 from peelkit.core.imaging import Target
 from peelkit.core.measure import measure, shift_pixels
 from peelkit.core.verdict import Limits, State, Verdict
@@ -19,7 +20,7 @@ from peelkit.core.workspace import Workspace
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError
 from peelkit.io import ms
-from peelkit.io.image import read_image
+from peelkit.io.image import Image, read_image
 from peelkit.io.survey import Survey
 from peelkit.progress import Progress
 from peelkit.selection import Selection
@@ -82,7 +83,7 @@ class Session:
     options: SelfcalOptions
     selection: Selection
     found: Survey
-    field_id: int
+    fields: list[int]
     imaging: engine.Imaging
     casa: engine.Casa
     refants: list[str]
@@ -95,11 +96,50 @@ class Session:
     @property
     def target(self) -> Target:
         """What tclean images."""
-        return Target(self.work.path, str(self.field_id), self.selection.spw)
+        return Target(self.work.path, self.field, self.selection.spw)
+
+    @property
+    def field(self) -> str:
+        """The fields in CASA's words: one, or those of the mosaic."""
+        return ",".join(map(str, self.fields))
 
     def name(self, imagename: str) -> Path:
         """An image name in the workspace."""
         return self.workspace.path(imagename)
+
+
+def clean(
+    session: Session,
+    imagename: str,
+    tables: list[str],
+    *,
+    nsigma: float,
+    like: Image | None = None,
+    resume: bool = False,
+) -> None:
+    """Image the corrected data, to which ``tables`` were applied, in the present mask."""
+    started = time.time()
+    imaging.clean_in_mask(
+        session.casa, session.target, session.name(imagename), session.imaging, session.mask,
+        datacolumn="corrected", nsigma=nsigma, like=like, resume=resume,
+    )  # fmt: skip
+    record_image(session, imagename, tables, nsigma=nsigma, started=started)
+
+
+def record_image(
+    session: Session, imagename: str, tables: list[str], *, nsigma: float, started: float
+) -> None:
+    """Leave a sidecar beside an image, from which the same can be made of another column."""
+    image_record.write(
+        session.name(imagename),
+        session.imaging,
+        ms=session.info.path,
+        selection=replace(session.selection, field=session.field),
+        column="CORRECTED_DATA" if tables else session.info.data_column(session.options.datacolumn),
+        nsigma=nsigma,
+        engine=session.casa.engine(),
+        started=started,
+    )
 
 
 def save(session: Session, stage: str) -> None:

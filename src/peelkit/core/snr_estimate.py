@@ -105,8 +105,13 @@ def make_plan(
     phase_snr: float = 3.0,
     amplitude_snr: float = 10.0,
     n_field: float = 1.0,
+    field_noise: float = 1.0,
 ) -> Plan:
-    """Rows and ladder for one field, from its image's peak and rms [Jy/beam]."""
+    """Rows and ladder for one field, from its image's peak and rms [Jy/beam].
+
+    ``field_noise`` is the noise of the field's own data over that of the image, where this is a mosaic of
+    several.
+    """
     n_ant = len(found.antennas)
     on_source = found.on_source_s(field)
     scan = scan_length_s(found, field)
@@ -115,7 +120,7 @@ def make_plan(
         share = snr.Shares(share.spw, n_field, share.two_hands)
     rows = snr.snr_rows(
         peak,
-        rms,
+        rms * field_noise,
         n_ant=n_ant,
         on_source_s=on_source,
         intervals=snr.interval_ladder(scan, found.integration_s),
@@ -350,7 +355,7 @@ def estimate(
         field: make_plan(
             info, found, field=field, peak=peaks.get(field, peak), rms=rms,
             phase_snr=options.phase_snr, amplitude_snr=options.amplitude_snr,
-            n_field=_fields_per_scan(found),
+            n_field=fields_per_scan(found),
         )
         for field in fields
     }  # fmt: skip
@@ -396,7 +401,8 @@ def refusal_text(info: ms.MsInfo, plan: Plan, needed: float) -> str:
     )
 
 
-def _fields_per_scan(found: Survey) -> float:
+def fields_per_scan(found: Survey) -> float:
+    """Median number of fields in a scan."""
     per_scan: dict[int, set[int]] = {}
     for visit in found.visits:
         per_scan.setdefault(visit.scan, set()).add(visit.field)

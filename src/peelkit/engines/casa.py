@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -281,6 +281,22 @@ def delete_virtual_model(casa: Casa, ms: Path) -> None:
     casa.run("delmod", vis=str(ms.absolute()), otf=True, scr=False)
 
 
+def make_model_real(casa: Casa, ms: Path, out: Path) -> None:
+    """Copy ``ms`` to ``out`` with its model, also a virtual one, as DATA; MODEL_DATA must be there.
+
+    Only mstransform will do: uvsub cannot read the models that tclean saves. It sorts the rows.
+    """
+    casa.run(
+        "mstransform",
+        product=out,
+        vis=str(ms.absolute()),
+        outputvis=str(out.absolute()),
+        datacolumn="model",
+        keepflags=True,
+        reindex=False,
+    )
+
+
 def solve_gains(casa: Casa, ms: Path, caltable: Path, **arguments: Any) -> dict[str, Any]:
     """Run gaincal; returns its statistics of solutions."""
     result = casa.run(
@@ -303,6 +319,17 @@ def apply_gains(casa: Casa, ms: Path, **arguments: Any) -> None:
     casa.run("applycal", vis=str(ms.absolute()), flagbackup=False, **arguments)
 
 
+# Beyond this power a mosaic is blank: no field has weight to speak of there, and CASA's primary beams,
+# which the model is divided by, are good to a few per cent of the peak only. At CASA's own 0.2 a bright
+# source on the rim, whose sidelobes cover the mosaic, could not be modelled.
+MOSAIC_PB_LIMIT = 0.1
+
+# mosweight weights each field by itself; with it the beam is larger and the noise higher (ALMA mosaic of
+# 23 fields: beam area +8 %, rms +19 %), for depth that varies less. usepointing: the POINTING table is
+# often empty or wrong. wprojplanes and conjbeams change nothing with this gridder (measured).
+MOSAIC_ARGUMENTS = {"mosweight": False, "usepointing": False}
+
+
 @dataclass(frozen=True)
 class Imaging:
     """How images are made, in CASA's words.
@@ -320,13 +347,16 @@ class Imaging:
     scales : tuple of int
         Scales [pixel] of multi-scale clean; empty for a point-like sky.
     gridder : str
-        ``standard`` or ``wproject``.
+        ``standard``, ``wproject``, or ``mosaic`` for several pointings: `image` and `models` are then
+        flat-noise, that is the sky times `pb`, and blank where `pb` is below `MOSAIC_PB_LIMIT`.
     uvrange : str
         Baselines to image, CASA's syntax.
     niter : int
         At most so many clean components.
     stokes : str
         ``I``, or the only parallel hand there is.
+    phasecenter : str
+        Middle of the image, such as ``J2000 12h01m52.4s -18d52m03s``; empty for that of the field.
     """
 
     imsize: int
@@ -338,6 +368,12 @@ class Imaging:
     uvrange: str = ""
     niter: int = 20000
     stokes: str = "I"
+    phasecenter: str = ""
+
+    @property
+    def is_mosaic(self) -> bool:
+        """Each field is gridded with its primary beam."""
+        return self.gridder == "mosaic"
 
     @property
     def suffix(self) -> str:
@@ -351,6 +387,14 @@ class Imaging:
     def psf(self, imagename: Path) -> Path:
         """Point spread function of ``imagename``."""
         return imagename.with_name(f"{imagename.name}.psf{self.suffix}")
+
+    def residual(self, imagename: Path) -> Path:
+        """What was not cleaned."""
+        return imagename.with_name(f"{imagename.name}.residual{self.suffix}")
+
+    def pb(self, imagename: Path) -> Path:
+        """Primary beam of ``imagename``, of all pointings together; 1 at its peak."""
+        return imagename.with_name(f"{imagename.name}.pb{self.suffix}")
 
     def models(self, imagename: Path) -> list[Path]:
         """Model images, one for each Taylor term."""
@@ -402,8 +446,11 @@ def clean(
         stokes=imaging.stokes,
         specmode="mfs",
         gridder=imaging.gridder,
+        phasecenter=imaging.phasecenter,
         wprojplanes=-1 if imaging.gridder == "wproject" else 1,
-        pblimit=-0.1,  # no blanking: sources beyond the main lobe matter most here
+        # One field is not blanked: sources beyond the main lobe matter most here.
+        pblimit=MOSAIC_PB_LIMIT if imaging.is_mosaic else -0.1,
+        **(MOSAIC_ARGUMENTS if imaging.is_mosaic else {}),
         deconvolver=deconvolver,
         scales=list(imaging.scales),
         nterms=imaging.nterms,
@@ -421,6 +468,28 @@ def clean(
         savemodel="none",
     )
     return dict(result or {})
+
+
+def predict(casa: Casa, ms: Path, imagename: Path, arguments: Mapping[str, Any]) -> None:
+    """Predict the models of ``imagename`` that are on disk into MODEL_DATA of ``ms``.
+
+    ``arguments`` are tclean's own for gridder, size and beam. It makes no image, and changes no other
+    column; flagged samples get 0.
+    """
+    casa.run(
+        "tclean",
+        **{
+            **arguments,
+            "vis": str(ms.absolute()),
+            "imagename": str(imagename.absolute()),
+            "datacolumn": "data",
+            "niter": 0,
+            "calcpsf": False,
+            "calcres": False,
+            "restoration": False,
+            "savemodel": "modelcolumn",
+        },
+    )
 
 
 def import_uvfits(casa: Casa, fitsfile: Path, ms: Path) -> None:

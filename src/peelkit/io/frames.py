@@ -1,12 +1,17 @@
-"""Frequency frames: what CASA's images use, and what the correlator wrote."""
+"""Frames of frequencies and directions: what CASA's images use, and what the correlator wrote."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+from astropy.coordinates import FK4, FK5, ICRS, BaseCoordinateFrame, Galactic
+from astropy.io import fits
+from astropy.time import Time
 from casacore.measures import measures
 from casacore.quanta import quantity
 
+from peelkit.io.image import B1950_VLA_EPOCH, is_casa_image
 from peelkit.io.ms import MsInfo, Spw
 
 # CASA's image frames for these are the spw's own: no Doppler shift is known for them.
@@ -37,3 +42,36 @@ def lsrk_over_spw(info: MsInfo, spw: Spw, *, field: int, time_s: float) -> float
     own = machine.frequency(spw.frame, quantity(spw.centre_hz, "Hz"))
     shifted = machine.measure(own, "LSRK")
     return float(shifted["m0"]["value"]) / spw.centre_hz
+
+
+def image_frame(path: Path) -> str:
+    """Frequency frame of an image, CASA's word for it; LSRK where it says nothing.
+
+    An image of another imager in TOPO has its sources at their true places; CASA's own are in LSRK.
+    """
+    if is_casa_image(path):
+        from casacore.images import image as CasaImage  # noqa: N812
+
+        for key, entry in CasaImage(str(path)).coordinates().dict().items():
+            if key.startswith("spectral"):
+                return str(entry.get("system", "LSRK"))
+        return "LSRK"
+    with fits.open(path) as hdus:
+        for hdu in hdus:
+            if "SPECSYS" in hdu.header:
+                return {"TOPOCENT": "TOPO"}.get(
+                    str(hdu.header["SPECSYS"]).strip(), str(hdu.header["SPECSYS"]).strip()
+                )
+    return "LSRK"
+
+
+def astropy_frame(name: str) -> BaseCoordinateFrame | None:
+    """Direction frame that CASA calls ``name``; None if astropy has no fixed one for it."""
+    known: dict[str, BaseCoordinateFrame] = {
+        "J2000": FK5(equinox="J2000"),
+        "ICRS": ICRS(),
+        "B1950": FK4(equinox="B1950"),
+        "B1950_VLA": FK4(equinox="B1950", obstime=Time(B1950_VLA_EPOCH, format="byear")),
+        "GALACTIC": Galactic(),
+    }
+    return known.get(name)

@@ -149,19 +149,35 @@ def read_image(path: Path) -> Image:
     DataError
         If it is no image, or has several channels.
     """
+    return as_image(path, *load_image(path))
+
+
+def load_image(path: Path) -> tuple[NDArray[Any], fits.Header, BaseCoordinateFrame]:
+    """Whole array of an image, (..., ny, nx), its header in FITS' words, and its direction frame.
+
+    Raises
+    ------
+    DataError
+        If it is no image.
+    """
     if not path.exists():
         raise DataError(f"{path}: no such image.")
     try:
         if is_casa_image(path):
-            data, header, frame = _read_casa(path)
-        elif path.is_file():
-            data, header, frame = _read_fits(path)
-        else:
-            raise DataError(f"{path}: neither a FITS file nor a CASA image.")
+            return _read_casa(path)
+        if path.is_file():
+            return _read_fits(path)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise DataError(
             f"{path}: neither a FITS file nor a CASA image ({str(error).splitlines()[0]})."
         ) from error
+    raise DataError(f"{path}: neither a FITS file nor a CASA image.")
+
+
+def as_image(
+    path: Path, data: NDArray[Any], header: fits.Header, frame: BaseCoordinateFrame
+) -> Image:
+    """Make an `Image` of what `load_image` gave."""
     plane = _stokes_i(path, data, header)
     with warnings.catch_warnings():
         # CASA's FITS files lack what astropy then derives from the rest; nothing to act on.

@@ -387,10 +387,25 @@ def chunks(
 
 
 def get(main: table, column: str, rows: NDArray[np.int64]) -> NDArray[Any]:
-    """Cells of ``column`` at ``rows``, shape (row, ...)."""
-    if rows.size and rows[-1] - rows[0] + 1 == rows.size:
-        return np.asarray(main.getcol(column, int(rows[0]), int(rows.size)))
-    return np.asarray(main.selectrows(rows).getcol(column))
+    """Cells of ``column`` at ``rows``, shape (row, ...).
+
+    Raises
+    ------
+    DataError
+        If the column has no values in some of them: it was made, and not filled.
+    """
+    try:
+        if rows.size and rows[-1] - rows[0] + 1 == rows.size:
+            return np.asarray(main.getcol(column, int(rows[0]), int(rows.size)))
+        return np.asarray(main.selectrows(rows).getcol(column))
+    except RuntimeError as error:
+        empty = [int(row) for row in rows if not main.iscelldefined(column, int(row))]
+        if not empty:
+            raise
+        raise DataError(
+            f"{main.name()}: {column} has no values in {len(empty)} rows (the first is {empty[0]}); "
+            "fill it, or leave these rows out."
+        ) from error
 
 
 def put(main: table, column: str, rows: NDArray[np.int64], values: NDArray[Any]) -> None:
@@ -422,26 +437,51 @@ def add_column(main: table, name: str, like: str = "DATA") -> None:
     main.addcols(maketabdesc(description), storage)
 
 
-def copy_rows(source: Path, target: Path, rows: NDArray[np.int64], *, data_column: str) -> None:
+def copy_rows(
+    source: Path,
+    target: Path,
+    rows: NDArray[np.int64],
+    *,
+    data_column: str,
+    also: Sequence[str] = (),
+) -> None:
     """Copy ``rows`` of an MS to a new one, with ``data_column`` as its DATA.
 
-    Other data and model columns stay behind; subtables, and with them all ids, are kept whole.
+    Other data and model columns stay behind, but for those of ``also``; subtables, and with them all
+    ids, are kept whole.
     """
     with opened(source) as main:
         names = [
             name
             for name in main.colnames()
-            if name == data_column or (not _is_data_like(main, name) and name != "FLAG_CATEGORY")
+            if name == data_column
+            or name in also
+            or (not _is_data_like(main, name) and name != "FLAG_CATEGORY")
         ]
         # CASA insists on FLAG_CATEGORY; it has no cells and costs nothing.
         names += [name for name in ("FLAG_CATEGORY",) if name in main.colnames()]
-        selected = main.selectrows(rows).select(",".join(names))
+        # The backslash lets a column have the name of a word of TaQL, such as ALL.
+        selected = main.selectrows(rows).select(",".join(rf"\{name}" for name in names))
         copy = selected.copy(str(target), deep=True)
         copy.close()
         selected.close()
     if data_column != "DATA":
         with opened(target, write=True) as main:
             main.renamecol(data_column, "DATA")
+
+
+def refer_to_rows(source: Path, target: Path, rows: NDArray[np.int64], *, data_column: str) -> None:
+    """Make an MS that refers to ``rows`` of another, with ``data_column`` as its only data, DATA.
+
+    It costs no space, and tclean makes the identical image of it (measured, tests/integration/
+    test_image_residual.py). Only for reading: what is written to it is written to ``source``.
+    """
+    with opened(source) as main:
+        names = [name for name in main.colnames() if not _is_data_like(main, name)]
+        chosen = [rf"\{name}" for name in names] + [rf"\{data_column} as DATA"]
+        selected = main.selectrows(rows).select(",".join(chosen))
+        selected.copy(str(target)).close()
+        selected.close()
 
 
 def _is_data_like(main: table, name: str) -> bool:
