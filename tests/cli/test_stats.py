@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import os
+import re
 
 import numpy as np
 import pytest
@@ -453,3 +454,240 @@ def test_colour_scale_spans_the_worst_and_resolves_the_best(folder):
     linear, limit = colour_scale([math.nan], images)
     assert limit == pytest.approx(float(np.max(np.abs(images[0].data))))
     assert [unit_for(value)[1] for value in (2.0, 0.02, 4e-5, 3e-9)] == ["Jy", "mJy", "uJy", "nJy"]
+
+
+# ---------------------------------------------------------------- three images, as in the memo
+
+
+@pytest.fixture(scope="module")
+def three(folder):
+    """First, self-calibrated, peeled: fluxes of the others go 1, 1, 0.95; artefacts fall."""
+    path = folder / "selfcal.fits"
+    write(path, sky(FAINT) + sky([BRIGHT]) + artefacts(0.003) + noise(4))
+    return [folder / "first.fits", path, folder / "peeled.fits"]
+
+
+def test_table_1_has_local_noise_falling_and_dr_rising_by_as_much(folder, three):
+    words = [*three, "--regions", folder / "bright.crtf", "--radius", RADIUS]
+    found = record(*words)["results"]
+    local = [image["regions"][0] for image in found["images"]]
+    rms = [place["rms_local_jy_beam"] for place in local]
+    assert rms[0] > rms[1] > rms[2]
+    # By the reference's peak, DR x local rms is the same in every row, as in the memo.
+    for place in local:
+        constant = place["dynamic_range_reference_peak"] * place["rms_local_jy_beam"]
+        assert constant == pytest.approx(local[0]["peak_jy_beam"])
+    shown = run(*words, "--names", "first,self-calibrated,peeled").stdout
+    assert "first (ref.)" in shown
+    assert "BRIGHT" not in shown
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= 110
+
+
+def test_each_image_is_compared_with_the_one_before_or_with_the_reference(three, folder):
+    pairs = record(*three, "--names", "a,b,c")["results"]["pairs"]
+    assert [(pair["before_name"], pair["after_name"]) for pair in pairs] == [("a", "b"), ("b", "c")]
+    # 25 sources at S/N of 10 to 100 and artefacts: a median to 3 %.
+    assert pairs[1]["flux_ratio_median"] == pytest.approx(0.95, abs=0.03)
+    assert pairs[1]["sources_compared"] >= 20
+    pairs = record(*three, "--reference", three[1])["results"]["pairs"]
+    assert [(pair["before_name"], pair["after_name"]) for pair in pairs] == [
+        ("selfcal.fits", "first.fits"), ("selfcal.fits", "peeled.fits")
+    ]  # fmt: skip
+
+
+def test_plot_of_three_images_has_panels_for_each_pair(three, folder, tmp_path):
+    run(*three, "--plot", tmp_path / "a.svg", "--sidecar", tmp_path / "a.json")
+    assert (tmp_path / "a-flux.svg").stat().st_size > 20_000
+    run(*three, "--reference", three[0], "--plot", tmp_path / "b.svg", "--sidecar", tmp_path / "b")
+    # One pair below the other, or both in one panel.
+    heights = [
+        float(re.search(r'height="([\d.]+)pt"', (tmp_path / f"{one}-flux.svg").read_text())[1])
+        for one in "ab"
+    ]
+    assert heights[0] > 1.5 * heights[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--names", "a,b"], "2 names for 1 images"),
+        (["--pb", "x.pb"], "--pb: goes with --truth"),
+    ],
+)
+def test_options_that_go_with_others(folder, words, message):
+    assert message in run(folder / "first.fits", *words, code=2).output
+
+
+def test_two_images_of_one_name_are_refused(folder, three):
+    assert "same name" in run(*three, "--names", "a,b,a", code=2).output
+
+
+def test_all_sources_in_regions_is_what_is_said(folder, tmp_path):
+    for name, seed in (("a", 1), ("b", 2)):
+        write(tmp_path / f"{name}.fits", sky([BRIGHT]) + noise(seed))
+    notes = record(
+        tmp_path / "a.fits", tmp_path / "b.fits", "--regions", one_region(tmp_path, BRIGHT)
+    )["results"]["notes"]
+    assert any("all in the regions" in note for note in notes)
+
+
+def one_region(folder, source):
+    fk5 = read_image(next(folder.glob("*.fits"))).sky(*source[:2]).fk5
+    path = folder / "one.crtf"
+    path.write_text(
+        "#CRTFv0\n"
+        f"circle[[{fk5.ra.deg:.8f}deg, {fk5.dec.deg:.8f}deg], 6arcsec], coord=J2000, label='B'\n"
+    )
+    return path
+
+
+def test_a_measurement_set_is_not_an_image(tmp_path):
+    (tmp_path / "a.ms" / "ANTENNA").mkdir(parents=True)
+    shown = run(tmp_path / "a.ms", code=3).output
+    assert "a Measurement Set, not an image" in shown
+
+
+# ---------------------------------------------------------------- against the truth
+
+
+PB_WIDTH = 120.0  # arcsec, of the primary beam of the images below
+
+
+def primary_beam():
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE]
+    r = np.hypot(columns - SIZE / 2, rows - SIZE / 2) * CELL
+    return np.exp(-4 * math.log(2) * (r / PB_WIDTH) ** 2)
+
+
+def truth_file(path, *, fields=1, scale=1.0, index=0.0, extra=()):
+    """FAINT and BRIGHT as `peelkit simulate` writes them; fluxes over ``scale``."""
+    image = read_image(next(path.glob("*.fits")))
+    sources = []
+    for number, (x, y, flux, *size) in enumerate([BRIGHT, *FAINT, *extra]):
+        icrs = image.sky(x, y)
+        sources.append(
+            {
+                "name": f"S{number}", "ra_deg": icrs.ra.deg, "dec_deg": icrs.dec.deg,
+                "flux_jy": flux / scale, "spectral_index": index,
+                "major_arcsec": size[0] if size else 0.0, "bright": number == 0,
+                "apparent_flux_jy": [flux / scale] * fields,
+            }
+        )  # fmt: skip
+    record = {"schema": "peelkit.truth/1", "reference_hz": 3e9, "fields": [{}] * fields,
+              "sources": sources}  # fmt: skip
+    target = path / "truth.json"
+    target.write_text(json.dumps(record))
+    return target
+
+
+def against(image, truth, *words):
+    return record(image, "--truth", truth, *words)["results"]["images"][0]["truth"]
+
+
+def test_fluxes_against_the_truth_scatter_as_the_noise(tmp_path):
+    image = write(tmp_path / "a.fits", sky([*FAINT, BRIGHT]) + noise(7))
+    found = against(image, truth_file(tmp_path))
+    assert found["sources_compared"] == len(FAINT)
+    # Errors of 0.5 to 5 %: the median of thirty to a percent, its scatter to a third.
+    assert found["ratio_median"] == pytest.approx(1, abs=0.01)
+    pulls = [(one["ratio"] - 1) / one["ratio_error"] for one in found["sources"]]
+    assert 0.6 < np.std(pulls) < 1.4
+    assert found["ratio_scatter_beyond_noise"] < 0.02
+    # The bright source is not compared: it is left, whole.
+    (bright,) = found["bright"]
+    assert bright["true_jy_beam"] == pytest.approx(BRIGHT[2])
+    assert bright["left_jy_beam"] == pytest.approx(BRIGHT[2], rel=0.01)
+    assert bright["rms_local_jy_beam"] == pytest.approx(RMS, rel=0.2)
+
+
+def test_what_peeling_left_is_found_up_or_down(tmp_path):
+    image = write(tmp_path / "a.fits", sky([*FAINT, (*BRIGHT[:2], -0.004)]) + noise(7))
+    (bright,) = against(image, truth_file(tmp_path))["bright"]
+    assert bright["left_jy_beam"] == pytest.approx(-0.004, abs=3 * RMS)
+
+
+def test_flux_lost_to_all_sources_is_a_ratio_and_to_some_a_scatter(tmp_path):
+    fluxes = [(x, y, flux * (0.9 if n % 2 else 0.7)) for n, (x, y, flux) in enumerate(FAINT)]
+    image = write(tmp_path / "a.fits", sky(fluxes) + noise(7))
+    found = against(image, truth_file(tmp_path))
+    assert found["ratio_median"] == pytest.approx(0.8, abs=0.05)
+    # 0.7 and 0.9 by turns: 1.48 times the median deviation of 0.1.
+    assert found["ratio_scatter_beyond_noise"] == pytest.approx(0.148, abs=0.03)
+
+
+def test_resolved_sources_are_compared_by_their_own_shape(tmp_path):
+    # A Gaussian of 4 arcsec seen with a round beam of 3: 5 arcsec, and 9/25 of the peak.
+    beam = (3.0, 3.0, 0.0)
+    wide = 0.02 * 9 / 25 * beam_at(100, 200, beam=(5.0, 5.0, 0.0))
+    data = sum(flux * beam_at(x, y, beam=beam) for x, y, flux in FAINT) + wide + noise(3)
+    image = write(tmp_path / "a.fits", data, beam=beam)
+    truth = truth_file(tmp_path, extra=[(100, 200, 0.02, 4.0)])
+    last = against(image, truth)["sources"][-1]
+    assert last["true_jy"] == pytest.approx(0.02)
+    assert last["ratio"] == pytest.approx(1, abs=3 * last["ratio_error"])
+
+
+def test_neighbours_within_two_beams_and_faint_ones_are_not_compared(tmp_path):
+    x, y, flux = FAINT[0]
+    image = write(tmp_path / "a.fits", sky([*FAINT, (x + 9, y, flux)]) + noise(3))  # 1.5 beams
+    truth = truth_file(tmp_path, extra=[(x + 9, y, flux), (200, 330, 9 * RMS)])
+    names = {one["name"] for one in against(image, truth)["sources"]}
+    assert names == {f"S{number}" for number in range(2, 31)}
+    # Sources in a region are taken for peeled.
+    region = one_region(tmp_path, FAINT[5])
+    assert "S6" not in {o["name"] for o in against(image, truth, "--regions", region)["sources"]}
+
+
+def test_a_mosaic_is_compared_through_its_primary_beam(tmp_path):
+    beam = primary_beam()
+    seen = [(x, y, flux * beam[round(y), round(x)]) for x, y, flux in FAINT]
+    image = write(tmp_path / "x.image.fits", sky(seen) + noise(5, 0.1 * RMS))
+    truth = truth_file(tmp_path, fields=7)
+    assert "give it with --pb" in run(image, "--truth", truth, code=3).output
+    write(tmp_path / "x.pb.fits", beam, unit="", beam=None)
+    beside = against(image, truth)
+    assert beside["ratio_median"] == pytest.approx(1, abs=0.01)
+    assert beside["sources_compared"] >= 25
+    (tmp_path / "x.pb.fits").rename(tmp_path / "other.fits")
+    assert against(image, truth, "--pb", tmp_path / "other.fits") == beside
+    # Corrected for it, the sky itself.
+    write(tmp_path / "x.image.pbcor.fits", sky(FAINT) + noise(5, 0.1 * RMS))
+    corrected = against(tmp_path / "x.image.pbcor.fits", truth)
+    assert corrected["ratio_median"] == pytest.approx(1, abs=0.01)
+
+
+def test_fluxes_are_scaled_to_the_frequency_of_the_image(tmp_path):
+    # At 6 GHz, twice the reference, an index of -1 halves the flux.
+    image = write(tmp_path / "a.fits", 0.5 * sky(FAINT) + noise(7))
+    with fits.open(image, mode="update") as hdus:
+        hdus[0].data = hdus[0].data[None]
+        header = hdus[0].header
+        header["CTYPE3"], header["CRVAL3"], header["CRPIX3"] = "FREQ", 6e9, 1
+        header["CDELT3"], header["CUNIT3"] = 1e9, "Hz"
+    assert against(image, truth_file(tmp_path, index=-1.0))["ratio_median"] == pytest.approx(
+        1, abs=0.02
+    )
+
+
+def test_the_truth_is_shown_in_narrow_tables(tmp_path):
+    image = write(tmp_path / "a.fits", sky([*FAINT, BRIGHT]) + noise(7))
+    shown = run(image, "--truth", truth_file(tmp_path)).stdout
+    assert "Against the truth" in shown
+    assert "left / local rms" in shown
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= 110
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        ("{", "cannot be read as JSON"),
+        ('{"schema": "peelkit.sidecar/1"}', "give the truth file of peelkit simulate"),
+        ('{"schema": "peelkit.truth/1", "sources": [{}]}', "malformed truth file"),
+    ],
+)
+def test_what_is_not_a_truth_file_is_refused(folder, tmp_path, text, message):
+    path = tmp_path / "t.json"
+    if text is not None:
+        path.write_text(text)
+    assert message in run(folder / "first.fits", "--truth", path, code=3).output

@@ -79,17 +79,38 @@ class AngleType(click.ParamType):
     help="Largest distance of a source from its counterpart in the reference, as --radius.  "
     "[default: half a beam]",
 )
+@click.option(
+    "--names",
+    metavar="NAME,...",
+    help="What to call the images in tables and plots, such as first,self-calibrated,peeled.  "
+    "[default: their file names]",
+)
+@click.option(
+    "--truth",
+    metavar="JSON",
+    type=options.PATH,
+    help="Truth file of peelkit simulate: compare fluxes with those that were put in, and tell what is "
+    "left of the bright sources.",
+)
+@click.option(
+    "--pb",
+    metavar="IMAGE",
+    type=options.PATH,
+    help="Primary beam image, for --truth: an image of a mosaic is the sky times this.  [default: x.pb "
+    "of x.image, if the truth has several fields]",
+)
 @click.option("--csv", type=options.PATH, help="Write the figures to this CSV file too.")
 @click.option(
     "--plot",
     type=options.PATH,
-    help="Plot cutouts of each region to this png, pdf or svg file, and, with a reference, flux "
-    "against flux to the file beside it whose name ends in -flux.",
+    help="Plot cutouts of each region to this png, pdf or svg file, and the fluxes of the other "
+    "sources, each image against the one before it (or --reference), to the file beside it whose name "
+    "ends in -flux.",
 )
 @options.overwrite
 @options.common
 @click.pass_context
-def stats(ctx: click.Context, images: tuple[Path, ...], **chosen: Any) -> None:
+def stats(ctx: click.Context, images: tuple[Path, ...], names: str | None, **chosen: Any) -> None:
     """Measure images: noise, dynamic range, fluxes; several side by side.
 
     rms is robust (1.4826 times the median absolute deviation) outside the sources of all the
@@ -106,13 +127,16 @@ def stats(ctx: click.Context, images: tuple[Path, ...], **chosen: Any) -> None:
     \b
     Examples:
       peelkit stats first.image
-      peelkit stats first.image selfcal.image peeled.image --regions bright.crtf --plot stats.png
+      peelkit stats first.image selfcal.image peeled.image --regions bright.crtf \\
+          --names first,self-calibrated,peeled --plot stats.png
+      peelkit stats peeled.image --truth sim.ms.truth.json
       peelkit stats peeled.fits --reference first.fits --radius 2.5arcmin --csv stats.csv --json
     """
     from peelkit.core import stats as work
 
     state = ctx.ensure_object(RunState)
-    asked = work.StatsOptions(**chosen)
+    called = tuple(name.strip() for name in names.split(",")) if names else ()
+    asked = work.StatsOptions(names=called, **chosen)
     default = work.default_sidecar(images, asked.reference)
     if state.sidecar is None and images[0].exists() and not os.access(default.parent, os.W_OK):
         raise DataError(
@@ -137,73 +161,82 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
         else entry
         for entry in entries
     ]
-    names = _names([entry["path"] for entry in entries])
+    names = [entry["name"] for entry in entries]
     if reference:
         names = [
             f"{name} (ref.)" if entry["path"] == reference["path"] else name
             for name, entry in zip(names, entries, strict=True)
         ]
     radius = results["local_radius_arcsec"]
-    around = results["places"][0]
-    around = "the brightest source" if around == "brightest" else around
-    noise = _table(
-        names,
-        entries,
-        [
-            ("global rms", "Jy/beam", "rms_global_jy_beam"),
-            ("local rms", "Jy/beam", "rms_local_jy_beam"),
-            ("plain rms", "Jy/beam", "rms_plain_jy_beam"),
-            ("peak", "Jy/beam", "peak_jy_beam"),
-            ("minimum", "Jy/beam", "minimum_jy_beam"),
-            ("DR", "", "dynamic_range"),
-            ("DR (ref. peak)", "", "dynamic_range_reference_peak"),
-            ("DR (local)", "", "dynamic_range_local"),
-        ],
-        title="Noise and dynamic range",
-        notes=[
-            f"Local: within {radius:.4g} arcsec of {around}. DR: peak / global rms; DR (local): "
-            "the reference's peak there / local rms."
-        ],
+    everywhere = results["places"] == ["brightest"]
+    columns = [
+        ("global rms", "Jy/beam", "rms_global_jy_beam"),
+        ("peak", "Jy/beam", "peak_jy_beam"),
+        ("minimum", "Jy/beam", "minimum_jy_beam"),
+        ("DR", "", "dynamic_range"),
+    ]
+    notes = ["DR: peak / global rms."]
+    if everywhere:
+        columns[1:1] = [("local rms", "Jy/beam", "rms_local_jy_beam")]
+        columns.append(("local DR", "", "dynamic_range_local"))
+        peak = "the reference's peak" if reference else "the peak"
+        notes = [
+            f"DR: peak / global rms; local DR: {peak} / local rms.",
+            f"local rms: within {radius:.4g} arcsec of the brightest source.",
+        ]
+    elif reference:
+        columns.append(("DR (ref. peak)", "", "dynamic_range_reference_peak"))
+        notes = ["DR: peak / global rms, and with the reference's peak."]
+    found = [_table(names, entries, columns, title="Noise and dynamic range", notes=notes)]
+    if not everywhere:
+        found.append(_region_table(names, entries, results))
+    found.append(
+        _table(
+            names,
+            entries,
+            [
+                ("beam", "", "beam"),
+                ("flux", "Jy", "flux_jy"),
+                ("shift", "arcsec", "peak_shift_arcsec"),
+                ("sources", "", "sources_found"),
+                ("compared", "", "sources_compared"),
+                ("flux ratio", "", "flux_ratio_median"),
+                ("scatter", "", "flux_ratio_scatter"),
+                ("from noise", "", "flux_ratio_noise"),
+            ],
+            title="Fluxes and positions",
+            notes=_flux_notes(results),
+        )
     )
-    flux = _table(
-        names,
-        entries,
-        [
-            ("beam", "", "beam"),
-            ("flux", "Jy", "flux_jy"),
-            ("flux/rms", "", "flux_to_rms"),
-            ("peak shift", "arcsec", "peak_shift_arcsec"),
-            ("expected", "arcsec", "position_uncertainty_arcsec"),
-            ("sources", "", "sources_found"),
-            ("compared", "", "sources_compared"),
-            ("flux ratio", "", "flux_ratio_median"),
-            ("scatter", "", "flux_ratio_scatter"),
-            ("from noise", "", "flux_ratio_noise"),
-        ],
-        title="Fluxes and positions",
-        notes=_flux_notes(results),
-    )
-    found = [noise, flux]
-    if results["places"] != ["brightest"]:
-        found.append(_region_table(names, entries, results["places"]))
+    if results["truth"]:
+        found += _truth_tables(names, entries)
     return found
 
 
 def _flux_notes(results: dict[str, Any]) -> list[str]:
     notes = []
     if results["reference"]:
+        notes.append("shift: of the peak, from the reference's.")
         notes.append(
-            "Expected: position uncertainty beam / (2 S/N) of the reference. Flux ratio: median "
-            "over sources in both, image / reference; from noise: the scatter of noise alone."
+            "Flux ratio: median over sources in both, image / reference; from noise: the scatter of "
+            "noise alone."
         )
+    for pair in results["pairs"]:
+        if pair["before"] != results["reference"]["path"] and pair["sources_compared"]:
+            scatter = pair["flux_ratio_scatter"]
+            spread = "" if scatter is None else f", scatter {_cell(scatter, 1)}"
+            notes.append(
+                f"{pair['after_name']} / {pair['before_name']}: flux ratio "
+                f"{_cell(pair['flux_ratio_median'], 1)}{spread}, {pair['sources_compared']} sources."
+            )
     return notes + [f"Note: {note}" for note in results["notes"]]
 
 
 def _region_table(
-    names: Sequence[str], entries: Sequence[dict[str, Any]], labels: Sequence[str]
+    names: Sequence[str], entries: Sequence[dict[str, Any]], results: dict[str, Any]
 ) -> TextTable:
     rows, heads = [], []
-    for number, label in enumerate(labels):
+    for number, label in enumerate(results["places"]):
         for name, entry in zip(names, entries, strict=True):
             heads.append((label, name))
             rows.append(entry["regions"][number])
@@ -212,23 +245,73 @@ def _region_table(
         rows,
         [
             ("local rms", "Jy/beam", "rms_local_jy_beam"),
-            ("plain rms", "Jy/beam", "rms_local_plain_jy_beam"),
             ("peak", "Jy/beam", "peak_jy_beam"),
             ("minimum", "Jy/beam", "minimum_jy_beam"),
-            ("DR", "", "dynamic_range"),
-            ("DR (ref. peak)", "", "dynamic_range_reference_peak"),
+            ("local DR", "", "dynamic_range_reference_peak"),
             ("flux", "Jy", "flux_jy"),
-            ("peak shift", "arcsec", "peak_shift_arcsec"),
-            ("expected", "arcsec", "position_uncertainty_arcsec"),
         ],
         title="Around each region",
         notes=[],
     )
+    peak = "the reference's peak there" if results["reference"] else "the peak there"
+    radius = results["local_radius_arcsec"]
     return TextTable(
         ["region", *inner.columns],
         [[label, *row] for (label, _), row in zip(heads, inner.rows, strict=True)],
         title=inner.title,
+        notes=[f"local rms: within {radius:.4g} arcsec; local DR: {peak} / local rms."],
     )
+
+
+def _truth_tables(names: Sequence[str], entries: Sequence[dict[str, Any]]) -> list[TextTable]:
+    """Fluxes against those put in; what is left of the bright sources."""
+    fluxes = _table(
+        names,
+        [entry["truth"] for entry in entries],
+        [
+            ("compared", "", "sources_compared"),
+            ("flux / true", "", "ratio_median"),
+            ("scatter", "", "ratio_scatter"),
+            ("from noise", "", "ratio_noise"),
+            ("beyond noise", "", "ratio_scatter_beyond_noise"),
+        ],
+        title="Against the truth",
+        notes=["Sources from 10 sigma that are not bright, blended, or in a region."],
+    )
+    left = [
+        (item["name"], name, item)
+        for number in range(max(len(entry["truth"]["bright"]) for entry in entries))
+        for name, entry in zip(names, entries, strict=True)
+        for item in entry["truth"]["bright"][number : number + 1]
+    ]
+    if not left:
+        return [fluxes]
+    inner = _table(
+        [name for _, name, _ in left],
+        [item | {"ratio": _over(item)} for _, _, item in left],
+        [
+            ("true", "Jy/beam", "true_jy_beam"),
+            ("left", "Jy/beam", "left_jy_beam"),
+            ("local rms", "Jy/beam", "rms_local_jy_beam"),
+            ("left / local rms", "", "ratio"),
+        ],
+        title="Bright sources",
+        notes=[],
+    )
+    return [
+        fluxes,
+        TextTable(
+            ["source", *inner.columns],
+            [[label, *row] for (label, _, _), row in zip(left, inner.rows, strict=True)],
+            title=inner.title,
+            notes=["left: the largest value, up or down, within a beam of the source's place."],
+        ),
+    ]
+
+
+def _over(item: dict[str, Any]) -> float | None:
+    rms = item["rms_local_jy_beam"]
+    return item["left_jy_beam"] / rms if rms else None
 
 
 def _table(
@@ -246,12 +329,9 @@ def _table(
         if all(value is None for value in values):
             continue
         if key == "beam":
-            heads.append("beam (arcsec, deg)")
+            heads.append("beam (arcsec)")
             cells.append(
-                [
-                    f"{beam['major_arcsec']:.3g}x{beam['minor_arcsec']:.3g}, {beam['pa_deg']:.0f}"
-                    for beam in values
-                ]
+                [f"{beam['major_arcsec']:.3g}x{beam['minor_arcsec']:.3g}" for beam in values]
             )
             continue
         factor = 1.0
@@ -289,10 +369,3 @@ def _cell(value: float | int | None, factor: float) -> str:
     if 0 < abs(value) < 1e-3:
         return f"{value:.2e}"
     return f"{value:#.4g}".rstrip(".") if value else "0"
-
-
-def _names(paths: Sequence[str]) -> list[str]:
-    short = [Path(path).name for path in paths]
-    return [
-        name if short.count(name) == 1 else path for name, path in zip(short, paths, strict=True)
-    ]

@@ -80,9 +80,10 @@ class CutoutRow:
 
 @dataclass(frozen=True)
 class FluxSeries:
-    """The sources that one image has in common with the reference."""
+    """The sources that one image (``after``) has in common with another (``before``)."""
 
-    name: str
+    before: str
+    after: str
     matches: tuple[Match, ...]
 
 
@@ -308,32 +309,38 @@ def _steps(image: Image) -> tuple[float, float]:
     return step_x, step_y
 
 
-def flux_against_flux(series: Sequence[FluxSeries], reference: str, path: Path) -> None:
-    """Plot integrated and peak fluxes of the other sources against the reference's, and the ratios.
+def flux_against_flux(series: Sequence[FluxSeries], path: Path) -> None:
+    """Plot integrated fluxes (left) and peaks (right) of the other sources, after against before.
+
+    Series with the same image before share their panels; others get panels of their own, one pair
+    below the other, as Figures 5 and 6 of VLASS memo 23 do. Below each are the ratios.
 
     Parameters
     ----------
     series : sequence of FluxSeries
-        One for each image; those without a source are left out.
-    reference : str
-        Name of the reference image.
+        One for each pair of images; those without a source are left out.
     path : Path
         The plot: png, pdf or svg by its suffix. Replaced if it exists.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    panels: dict[str, list[FluxSeries]] = {}
+    for item in series:
+        if item.matches:
+            panels.setdefault(item.before, []).append(item)
     with rc_context(STYLE):
-        figure = Figure(figsize=(8.0, 5.2), layout="constrained")
-        axes = figure.subplots(2, 2, sharex="col", gridspec_kw={"height_ratios": (2.4, 1)})
-        _flux_column(axes[:, 0], series, reference, peak=False)
-        _flux_column(axes[:, 1], series, reference, peak=True)
+        figure = Figure(figsize=(8.0, 0.4 + 4.8 * len(panels)), layout="constrained")
+        parts = np.atleast_1d(figure.subfigures(len(panels), 1, hspace=0.03))
+        for part, (before, drawn) in zip(parts, panels.items(), strict=True):
+            axes = part.subplots(2, 2, sharex="col", gridspec_kw={"height_ratios": (2.4, 1)})
+            _flux_column(axes[:, 0], drawn, before, peak=False)
+            _flux_column(axes[:, 1], drawn, before, peak=True)
         _save(figure, path)
 
 
-def _flux_column(axes: Any, series: Sequence[FluxSeries], reference: str, *, peak: bool) -> None:
+def _flux_column(axes: Any, drawn: Sequence[FluxSeries], before: str, *, peak: bool) -> None:
     top, bottom = axes
-    drawn = [item for item in series if item.matches]
     values = [_flux_arrays(item.matches, peak=peak) for item in drawn]
     everything = np.concatenate([np.concatenate([v[0], v[2]]) for v in values])
     factor, unit = unit_for(float(np.median(everything)))
@@ -360,7 +367,7 @@ def _flux_column(axes: Any, series: Sequence[FluxSeries], reference: str, *, pea
             y * factor,
             xerr=np.array([below_x, x_error]) * factor,
             yerr=np.array([below_y, y_error]) * factor,
-            label=f"{item.name}: median ratio {median:.3f}, {len(x)} source{'s' * (len(x) > 1)}",
+            label=f"{item.after}: median ratio {median:.3f}, {len(x)} source{'s' * (len(x) > 1)}",
             **style,
         )
         bottom.errorbar(x * factor, ratio, yerr=error, **style)
@@ -370,7 +377,8 @@ def _flux_column(axes: Any, series: Sequence[FluxSeries], reference: str, *, pea
     kind = "Peak" if peak else "Integrated flux"
     per = unit_label(unit) + ("/beam" if peak else "")
     top.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
-    top.set_ylabel(f"{kind} [{per}]")
+    image = f" in {drawn[0].after}" if len(drawn) == 1 else ""
+    top.set_ylabel(f"{kind}{image} [{per}]")
     # Above the axes, where no point can be.
     top.legend(
         loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2, frameon=False,
@@ -379,7 +387,7 @@ def _flux_column(axes: Any, series: Sequence[FluxSeries], reference: str, *, pea
     # The ratios themselves are seen; long bars of faint sources may leave the panel.
     reach = max(0.1, 1.3 * float(np.max(np.concatenate(deviations))))
     bottom.set(ylim=(max(0.0, 1 - reach), 1 + reach), ylabel="Ratio")
-    bottom.set_xlabel(f"{kind} in {reference} [{per}]")
+    bottom.set_xlabel(f"{kind} in {before} [{per}]")
     for axis in (top.xaxis, top.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:g}")
         if high / low < 60:  # few powers of ten: ticks between them are needed

@@ -16,18 +16,16 @@ import numpy as np
 from peelkit import sidecar
 from peelkit.core import plots_images
 from peelkit.core.catalogue import (
-    Catalogue,
     Comparison,
     compare,
-    find_sources,
     peak_near,
     regrid_labels,
 )
-from peelkit.core.islands import threshold_mask
 from peelkit.core.measure import Mask, measure, plain_rms, robust_rms
+from peelkit.core.scene import Scene, find_scene, read_restored
+from peelkit.core.truth import Truth, against_truth, read_truth
 from peelkit.errors import DataError, OptionError
-from peelkit.io.image import Image, grid_difference, read_image
-from peelkit.io.region import read_regions, region_mask
+from peelkit.io.image import Image
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
 
@@ -43,15 +41,6 @@ LOCAL_BEAMS = 30.0
 SHIFT_BEAMS = 2.0
 # ... and at least this share of it: what peeling leaves of a source has no position of its own.
 SHIFT_SHARE = 0.1
-
-# Without regions the brightest source is what is connected to the peak above this share of it,
-# which is more than the sidelobes of bad gains reach, grown by this many beams.
-BRIGHTEST_SHARE = 0.05
-GROW_BEAMS = 1.0
-
-# What is said about beams and frequencies that differ by more than this share.
-BEAM_TOLERANCE = 0.05
-FREQ_TOLERANCE = 0.01
 
 # Rows of cutouts in one plot.
 MOST_CUTOUTS = 8
@@ -71,6 +60,12 @@ class StatsOptions:
         For the source finder [sigma].
     match_radius_arcsec : float or None
         Largest distance of a matched pair [arcsec]; half a beam if None.
+    names : tuple of str
+        What the images are called in tables and plots; their file names if empty.
+    truth : Path or None
+        Truth file of ``peelkit simulate``.
+    pb : Path or None
+        Primary beam image, for the truth of a mosaic.
     csv, plot : Path or None
         Products.
     overwrite : bool
@@ -83,56 +78,21 @@ class StatsOptions:
     radius_arcsec: float | None = None
     threshold: float = 5.0
     match_radius_arcsec: float | None = None
+    names: tuple[str, ...] = ()
+    truth: Path | None = None
+    pb: Path | None = None
     csv: Path | None = None
     plot: Path | None = None
     overwrite: bool = False
 
 
 @dataclass(frozen=True)
-class Place:
-    """A bright source: where it is in each image, and the circle around it.
+class Pair:
+    """Fluxes of the sources that two images have in common; indices of the images."""
 
-    Parameters
-    ----------
-    label : str
-        Its name.
-    centre : SkyCoord
-        Centre of the circle of the local rms.
-    masks : tuple of ndarray of bool
-        The source's pixels in each image, shape of its data.
-    """
-
-    label: str
-    centre: SkyCoord
-    masks: tuple[Mask, ...]
-
-
-@dataclass(frozen=True)
-class Scene:
-    """All images with what was found in them; the reference is the first.
-
-    Parameters
-    ----------
-    images : tuple of Image
-        With the pixels blanked that are blank in another image of the same grid.
-    catalogues : tuple of Catalogue
-        Sources of each.
-    flux_masks : tuple of ndarray of bool
-        Pixels that the flux of each image is the integral of: ``--mask``, else all the sources.
-    sources : tuple of ndarray of bool
-        All pixels on sources: of any image, of the mask and of the places.
-    places : tuple of Place
-        The bright sources: the regions, or the reference's brightest source.
-    best : int
-        The image of the lowest global rms.
-    """
-
-    images: tuple[Image, ...]
-    catalogues: tuple[Catalogue, ...]
-    flux_masks: tuple[Mask, ...]
-    sources: tuple[Mask, ...]
-    places: tuple[Place, ...]
-    best: int
+    before: int
+    after: int
+    comparison: Comparison
 
 
 def plot_files(plot: Path) -> tuple[Path, Path]:
@@ -172,48 +132,48 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
     DataError
         If an image, the mask or a region will not do, or a product exists.
     """
-    _check_options(options)
+    _check_options(options, len(paths))
+    truth = read_truth(options.truth) if options.truth else None
     reference = options.reference or paths[0]
     everything = [reference, *(path for path in paths if path != reference)]
     compared = len(everything) > 1
+    given = dict(zip(paths, options.names, strict=True)) if options.names else {}
+    names = [
+        given.get(path, name)
+        for path, name in zip(everything, short_names(everything), strict=True)
+    ]
     progress.stage("reading", len(everything))
     images = []
     for path in everything:
-        images.append(_read(path))
+        images.append(read_restored(path))
         progress.advance()
-    scene, notes = _scene(images, options, progress)
+    scene, notes = find_scene(
+        images,
+        threshold=options.threshold,
+        regions=options.regions,
+        mask=options.mask,
+        progress=progress,
+    )
     first = scene.images[0]
     assert first.beam is not None
     radius = options.radius_arcsec or LOCAL_BEAMS * first.beam.major_arcsec
     match_radius = options.match_radius_arcsec or 0.5 * max(
         image.beam.major_arcsec for image in images if image.beam
     )
-    exclude = np.zeros_like(scene.sources[0])
-    if options.regions:
-        exclude = np.any([place.masks[0] for place in scene.places], axis=0)
     progress.stage("measuring", len(everything))
     entries: list[dict[str, Any]] = []
-    comparisons: list[Comparison] = []
-    for index in range(len(everything)):
-        comparison = Comparison(())
-        if index:
-            comparison = compare(
-                scene.catalogues[0],
-                scene.catalogues[index],
-                exclude=exclude,
-                match_radius_arcsec=match_radius,
-            )
-        comparisons.append(comparison)
-        entry = _image_entry(scene, index, radius, entries[0] if index else None)
+    for index, name in enumerate(names):
+        comparison = _compared(scene, 0, index, match_radius, options) if index else Comparison(())
+        entry = {"name": name} | _image_entry(scene, index, radius, entries[0] if index else None)
         if not compared:
             entry["dynamic_range_reference_peak"] = None
-        entries.append(entry | _comparison_entry(comparison))
+        entry |= _comparison_entry(comparison)
+        entry["truth"] = _truth_entry(scene, index, truth, options) if truth else None
+        entries.append(entry)
         if index and not comparison.matches:
-            notes.append(
-                f"{everything[index]}: no source of the reference within "
-                f"{match_radius:.3g} arcsec; no fluxes compared."
-            )
+            notes.append(f"{everything[index]}: {_why_none(scene, options, match_radius)}")
         progress.advance()
+    pairs = _pairs(scene, everything, match_radius, options)
     by_path = dict(zip(everything, entries, strict=True))
     results = {
         "images": [by_path[path] for path in paths],
@@ -223,11 +183,13 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
         "local_radius_arcsec": radius,
         "match_radius_arcsec": match_radius if compared else None,
         "places": [place.label for place in scene.places],
+        "pairs": [_pair_entry(pair, everything, names) for pair in pairs],
+        "truth": str(options.truth) if options.truth else None,
         "notes": notes,
     }
-    writes, warnings = _products(scene, everything, entries, comparisons, radius, options)
+    writes, warnings = _products(scene, names, entries, pairs, radius, options)
     inputs = {f"image_{number}": str(path) for number, path in enumerate(paths, 1)}
-    for role in ("reference", "regions", "mask"):
+    for role in ("reference", "regions", "mask", "truth", "pb"):
         if value := getattr(options, role):
             inputs[role] = str(value)
     return Outcome(
@@ -244,7 +206,84 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
     )
 
 
-def _check_options(options: StatsOptions) -> None:
+def _compared(
+    scene: Scene, before: int, after: int, match_radius: float, options: StatsOptions
+) -> Comparison:
+    """Fluxes of one image against another's, but for the sources in the regions."""
+    return compare(
+        scene.catalogues[before],
+        scene.catalogues[after],
+        exclude=_peeled(scene, before, options),
+        match_radius_arcsec=match_radius,
+    )
+
+
+def _peeled(scene: Scene, index: int, options: StatsOptions) -> Mask:
+    """Pixels of the regions; without regions no source is taken for peeled."""
+    if not options.regions:
+        return np.zeros_like(scene.sources[index])
+    return np.asarray(np.any([place.masks[index] for place in scene.places], axis=0))
+
+
+def _why_none(scene: Scene, options: StatsOptions, match_radius: float) -> str:
+    """Why no fluxes were compared with the reference's."""
+    found = scene.catalogues[0].sources
+    peeled = _peeled(scene, 0, options)
+    if not found:
+        return "the reference has no source above the threshold; no fluxes compared."
+    if all(peeled[round(source.y), round(source.x)] for source in found):
+        return (
+            f"{len(found)} sources found in the reference, all in the regions; no others to compare "
+            "the fluxes of (a lower --threshold may find some)."
+        )
+    return f"no source of the reference within {match_radius:.3g} arcsec; no fluxes compared."
+
+
+def _pairs(
+    scene: Scene, paths: Sequence[Path], match_radius: float, options: StatsOptions
+) -> list[Pair]:
+    """Each image against the one before it, as in VLASS memo 23; with --reference, against that."""
+    found = []
+    for after in range(1, len(paths)):
+        before = 0 if options.reference else after - 1
+        found.append(Pair(before, after, _compared(scene, before, after, match_radius, options)))
+    return found
+
+
+def _pair_entry(pair: Pair, paths: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:
+    figures = _comparison_entry(pair.comparison)
+    del figures["sources"]
+    return {
+        "before": str(paths[pair.before]),
+        "after": str(paths[pair.after]),
+        "before_name": names[pair.before],
+        "after_name": names[pair.after],
+        **figures,
+    }
+
+
+def _truth_entry(scene: Scene, index: int, truth: Truth, options: StatsOptions) -> dict[str, Any]:
+    best = scene.catalogues[scene.best]
+    image = scene.images[index]
+    return against_truth(
+        truth,
+        image,
+        scene.catalogues[index].noise,
+        exclude=_peeled(scene, index, options),
+        real=np.asarray(regrid_labels(best.mask, best.image, image)),
+        pb=options.pb,
+    )
+
+
+def _check_options(options: StatsOptions, n_images: int) -> None:
+    if options.names and len(options.names) != n_images:
+        raise OptionError(
+            f"--names: {len(options.names)} names for {n_images} images; give one for each IMAGE."
+        )
+    if len(set(options.names)) < len(options.names):
+        raise OptionError("--names: two images have the same name.")
+    if options.pb and not options.truth:
+        raise OptionError("--pb: goes with --truth; nothing else uses the primary beam.")
     for name, value in (
         ("--threshold", options.threshold),
         ("--radius", options.radius_arcsec),
@@ -259,162 +298,6 @@ def _check_options(options: StatsOptions) -> None:
     for path in products:
         if path and path.exists() and not options.overwrite:
             raise DataError(f"{path}: exists; give another name or --overwrite.")
-
-
-def _read(path: Path) -> Image:
-    image = read_image(path)
-    if image.beam is None:
-        raise DataError(f"{path}: no restoring beam; use a restored image.")
-    if image.unit.lower().replace(" ", "") not in ("jy/beam", "jybeam-1", "jybeam^-1", "beam-1jy"):
-        raise DataError(f"{path}: unit {image.unit!r} is not Jy/beam; use a restored image.")
-    finite = image.data[np.isfinite(image.data)]
-    if finite.size == 0:
-        raise DataError(f"{path}: every pixel is blank; image it again.")
-    if finite.min() == finite.max():
-        raise DataError(f"{path}: every pixel is {finite[0]:g}; check what it was made of.")
-    return image
-
-
-def _scene(
-    images: Sequence[Image], options: StatsOptions, progress: Progress
-) -> tuple[Scene, list[str]]:
-    """Find the sources, and which pixels are whose."""
-    notes = _differences(images)
-    shared = [grid_difference(images[0], image) is None for image in images]
-    images = _blank_alike(images, shared, notes)
-    progress.stage("finding sources", len(images))
-    catalogues = []
-    for image in images:
-        noise = threshold_mask(image, sigma=options.threshold).noise
-        catalogues.append(find_sources(image, noise, sigma=options.threshold))
-        progress.advance()
-    user = [np.zeros(image.data.shape, dtype=bool) for image in images]
-    if options.mask:
-        user = _user_mask(options.mask, images)
-    places = _places(images, catalogues[0], options.regions)
-    sources: list[Mask] = []
-    for index, image in enumerate(images):
-        if index and shared[index]:
-            sources.append(sources[0])
-            continue
-        found = [regrid_labels(one.mask, one.image, image) for one in catalogues]
-        sources.append(
-            np.any([*found, user[index], *(place.masks[index] for place in places)], axis=0)
-        )
-    for image, mask in zip(images, sources, strict=True):
-        if not np.isfinite(image.data[~mask]).any():
-            raise DataError(
-                f"{image.path}: no pixel left outside mask and sources; give a smaller --mask."
-            )
-    rms = [robust_rms(image.data[~mask]) for image, mask in zip(images, sources, strict=True)]
-    scene = Scene(
-        images=tuple(images),
-        catalogues=tuple(catalogues),
-        flux_masks=tuple(user if options.mask else sources),
-        sources=tuple(sources),
-        places=places,
-        best=int(np.argmin(rms)),
-    )
-    return scene, notes
-
-
-def _differences(images: Sequence[Image]) -> list[str]:
-    """Say where images differ from the reference in what makes a comparison unfair."""
-    notes = []
-    first = images[0]
-    assert first.beam is not None
-    for image in images[1:]:
-        assert image.beam is not None
-        if grid_difference(first, image):
-            notes.append(
-                f"{image.path}: other pixels than {first.path}; compared by sky position, rms from "
-                "its own pixels."
-            )
-        ratio = image.beam.area_arcsec2 / first.beam.area_arcsec2
-        if abs(ratio - 1) > BEAM_TOLERANCE:
-            notes.append(
-                f"{image.path}: its beam has {ratio:.2f} times the area of the reference's; peaks "
-                "and rms in Jy/beam are not alike, nor the fluxes of what one of them resolves."
-            )
-        apart = abs(image.freq_hz / first.freq_hz - 1) if first.freq_hz and image.freq_hz else 0.0
-        if first.freq_hz and image.freq_hz and apart > FREQ_TOLERANCE:
-            notes.append(
-                f"{image.path}: at {image.freq_hz / 1e9:.4g} GHz, the reference at "
-                f"{first.freq_hz / 1e9:.4g} GHz; spectra enter the flux ratios."
-            )
-    return notes
-
-
-def _blank_alike(images: Sequence[Image], shared: Sequence[bool], notes: list[str]) -> list[Image]:
-    """Blank in every image of the reference's grid what is blank in one of them."""
-    finite = [np.isfinite(image.data) for image in images]
-    common = np.all([mask for mask, same in zip(finite, shared, strict=True) if same], axis=0)
-    if not common.any():
-        raise DataError(f"{images[0].path}: no pixel that all images have; compare them in pairs.")
-    result = []
-    for image, mask, same in zip(images, finite, shared, strict=True):
-        extra = int(np.sum(mask & ~common)) if same else 0
-        if extra:
-            notes.append(
-                f"{image.path}: {extra} pixels left out, which are blank in another of the images."
-            )
-            image = dataclasses.replace(image, data=np.where(common, image.data, np.nan))
-        result.append(image)
-    return result
-
-
-def _user_mask(path: Path, images: Sequence[Image]) -> list[Mask]:
-    mask = read_image(path)
-    inside = np.isfinite(mask.data) & (mask.data > 0.5)
-    if not inside.any():
-        raise DataError(f"{path}: an empty mask; give one with pixels of 1.")
-    result = [regrid_labels(inside, mask, image) for image in images]
-    for image, moved in zip(images, result, strict=True):
-        if not moved.any():
-            raise DataError(f"{path}: nothing of this mask is in {image.path}; give its own mask.")
-    return result
-
-
-def _places(
-    images: Sequence[Image], reference: Catalogue, regions: Path | None
-) -> tuple[Place, ...]:
-    """Give the regions, or the brightest source of the reference if there are none."""
-    if regions is None:
-        return (_brightest(images, reference),)
-    places = []
-    for region in read_regions(regions):
-        masks = []
-        label = region.label or str(region.number)
-        for image in images:
-            mask = region_mask(region, image)
-            if not np.isfinite(image.data[mask]).any():
-                raise DataError(
-                    f"{regions}: region {label} has no pixel in {image.path}; leave one out."
-                )
-            masks.append(mask)
-        y, x = np.nonzero(masks[0])
-        centre = images[0].sky(float(x.mean()), float(y.mean()))
-        places.append(Place(label, centre, tuple(masks)))
-    return tuple(places)
-
-
-def _brightest(images: Sequence[Image], reference: Catalogue) -> Place:
-    from scipy import ndimage
-
-    image = reference.image
-    assert image.beam is not None
-    if reference.sources:
-        x, y = reference.sources[0].x, reference.sources[0].y
-    else:
-        row, column = np.unravel_index(int(np.nanargmax(image.data)), image.data.shape)
-        x, y = float(column), float(row)
-    pixel = round(y), round(x)
-    data = np.nan_to_num(np.asarray(image.data, dtype=float))
-    parts, _ = ndimage.label(data >= BRIGHTEST_SHARE * data[pixel])
-    grow = GROW_BEAMS * image.beam.major_arcsec / image.cell_arcsec
-    mask = np.asarray(ndimage.distance_transform_edt(parts != parts[pixel]) <= grow)
-    masks = tuple(regrid_labels(mask, image, other) for other in images)
-    return Place("brightest", image.sky(x, y), masks)
 
 
 def _image_entry(
@@ -567,9 +450,9 @@ def _shift(image: Image, reference: dict[str, Any]) -> float:
 
 def _products(
     scene: Scene,
-    paths: Sequence[Path],
+    names: Sequence[str],
     entries: Sequence[dict[str, Any]],
-    comparisons: Sequence[Comparison],
+    pairs: Sequence[Pair],
     radius: float,
     options: StatsOptions,
 ) -> tuple[list[Path], list[str]]:
@@ -582,7 +465,6 @@ def _products(
     if not options.plot:
         return written, warnings
     cutouts, fluxes = plot_files(options.plot)
-    names = short_names(paths)
     shown = scene.places[:MOST_CUTOUTS]
     if len(shown) < len(scene.places):
         warnings.append(
@@ -593,18 +475,18 @@ def _products(
     plots_images.cutouts(scene.images, rows, cutouts)
     written.append(cutouts)
     series = [
-        plots_images.FluxSeries(name, comparison.matches)
-        for name, comparison in zip(names, comparisons, strict=True)
-        if comparison.matches
+        plots_images.FluxSeries(names[pair.before], names[pair.after], pair.comparison.matches)
+        for pair in pairs
+        if pair.comparison.matches
     ]
     if series:
-        plots_images.flux_against_flux(series, names[0], fluxes)
+        plots_images.flux_against_flux(series, fluxes)
         written.append(fluxes)
     else:
         # One that an earlier run left would be taken for this run's.
         if fluxes.exists():
             fluxes.unlink()
-        if len(paths) > 1:
+        if len(names) > 1:
             warnings.append(f"{fluxes}: not made, since no fluxes could be compared.")
     return written, warnings
 
