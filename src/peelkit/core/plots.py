@@ -52,12 +52,14 @@ def gains(table: GainTable, names: Sequence[str], stem: Path, *, calmode: str) -
     return made
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save(figure: Any, path: Path) -> Path:
+    """Write a figure; returns where."""
     figure.savefig(path, dpi=110)
     return path
 
 
-def _figure(**keywords: Any) -> Any:
+def new_figure(**keywords: Any) -> Any:
+    """Empty figure."""
     from matplotlib.figure import Figure
 
     # A Figure of its own, without pyplot: no global state, no display.
@@ -75,9 +77,9 @@ def _per_antenna(
 ) -> Path:
     antennas = [a for a in np.unique(table.antenna) if table.ok[table.antenna == a].any()]
     rows = max(1, math.ceil(len(antennas) / COLUMNS))
-    figure = _figure(figsize=(11, 1.5 * rows + 0.9))
+    figure = new_figure(figsize=(11, 1.5 * rows + 0.9))
     axes = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
-    minutes, breaks = _compressed_minutes(table.time_s)
+    minutes, breaks = compressed_minutes(table.time_s)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if symmetric:
         top = max(1.0, min(180.0, 1.15 * max(abs(low), abs(high))))
@@ -110,10 +112,10 @@ def _per_antenna(
     gaps = ", gaps between scans cut at dotted lines" if breaks else ""
     figure.supxlabel(f"time [min]{gaps}", fontsize=10)
     figure.supylabel(label, fontsize=10)
-    return _save(figure, path)
+    return save(figure, path)
 
 
-def _compressed_minutes(time_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
+def compressed_minutes(time_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
     """Minutes since the start with long gaps cut out, and where they were cut."""
     moments = np.unique(time_s)
     steps = np.diff(moments)
@@ -133,7 +135,7 @@ def _snr(table: GainTable, names: Sequence[str], path: Path) -> Path:
     from matplotlib.ticker import FixedLocator
 
     antennas = [int(a) for a in np.unique(table.antenna) if table.ok[table.antenna == a].any()]
-    figure = _figure(figsize=(max(6.0, 0.32 * len(antennas) + 1.5), 3.6))
+    figure = new_figure(figsize=(max(6.0, 0.32 * len(antennas) + 1.5), 3.6))
     axis = figure.subplots()
     for place, antenna in enumerate(antennas):
         mine = table.antenna == antenna
@@ -154,13 +156,13 @@ def _snr(table: GainTable, names: Sequence[str], path: Path) -> Path:
         fontsize=10,
     )
     axis.grid(axis="y", which="both", color="0.92", lw=0.6)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def rounds(first: dict[str, Any], done: Sequence[dict[str, Any]], path: Path) -> Path:
     """Dynamic range and rms round by round: accepted filled, rejected open."""
     shown = [item for item in done if item["image"]]
-    figure = _figure(figsize=(max(6.0, 0.9 * len(shown) + 2.5), 4.6))
+    figure = new_figure(figsize=(max(6.0, 0.9 * len(shown) + 2.5), 4.6))
     upper, lower = figure.subplots(2, 1, sharex=True)
     labels = ["first", *(f"{item['solint']}\n{item['calmode']}" for item in shown)]
     for axis, key, factor, label in (
@@ -187,7 +189,7 @@ def rounds(first: dict[str, Any], done: Sequence[dict[str, Any]], path: Path) ->
     lower.set_xticks(range(len(labels)), labels, fontsize=8)
     lower.set_xlabel("solution interval and mode")
     upper.legend(frameon=False, fontsize=8, loc="lower right")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def images(shown: Sequence[Image], titles: Sequence[str], mask: Mask, path: Path) -> Path:

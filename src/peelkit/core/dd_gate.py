@@ -1,0 +1,185 @@
+"""Before a direction-dependent solve: how strong each direction is, and what to do with it.
+
+The information that data have on a gain is ``sum w |M|^2`` over the samples that it serves, with ``M``
+the model of its direction and ``w = 1/sigma^2`` of one real component; its S/N is the root of that
+(QuartiCal's own jhj, checked in research/engines.md section 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit.core.dd_gains import TimeAxis
+
+PEEL, SUBTRACT, SKIP = "peel", "subtract", "skip"
+DECISIONS = (PEEL, SUBTRACT, SKIP)
+
+# The weights are believed unless the scatter from one integration to the next is this far from
+# what they promise. The scatter also has what the atmosphere does meanwhile, so that it may well be
+# larger; it cannot be smaller.
+SCATTER_BELOW = 0.7
+SCATTER_ABOVE = 5.0
+
+# Least total S/N of a source that is subtracted at all.
+DETECTED = 5.0
+
+# Values of one chunk that go into the estimate of the noise.
+SAMPLES = 20_000
+
+# Median of |z|^2 for complex z with unit variance of each component.
+MEDIAN_CHI2 = 2 * math.log(2)
+
+
+@dataclass
+class Noise:
+    """Scatter between integrations in units of what the weights promise, for one data description."""
+
+    values: list[NDArray[np.float64]] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        """Scatter over promise; NaN where nothing could be compared."""
+        if not self.values:
+            return math.nan
+        return math.sqrt(float(np.median(np.concatenate(self.values))) / MEDIAN_CHI2)
+
+    @property
+    def weight_scale(self) -> float:
+        """Factor that makes the weights 1/sigma^2; 1 if they are believed."""
+        ratio = self.ratio
+        if not math.isfinite(ratio) or ratio <= 0 or SCATTER_BELOW <= ratio <= SCATTER_ABOVE:
+            return 1.0
+        return ratio**-2
+
+
+def scatter(
+    residual: NDArray[np.complexfloating[Any, Any]],
+    weight: NDArray[np.floating[Any]],
+    baseline: NDArray[np.int64],
+    times_s: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """``|z|^2`` of second differences in time, in units of the weights.
+
+    ``z = (r_0 - 2 r_1 + r_2) / sqrt(1/w_0 + 4/w_1 + 1/w_2)`` of three successive integrations of a
+    baseline: what changes steadily drops out.
+
+    Parameters
+    ----------
+    residual, weight : ndarray, shape (row, chan, hand)
+        Data minus model, and weights, 0 where flagged.
+    baseline : ndarray of int, shape (row,)
+        One number for each baseline, field and scan.
+    times_s : ndarray, shape (row,)
+        TIME.
+    """
+    order = np.lexsort((times_s, baseline))
+    same = (baseline[order][2:] == baseline[order][:-2]).nonzero()[0]
+    if same.size == 0:
+        return np.empty(0)
+    n_values = residual.shape[1] * residual.shape[2]
+    most = max(1, SAMPLES // n_values)
+    if same.size > most:
+        same = rng.choice(same, most, replace=False)
+    first, middle, last = order[same], order[same + 1], order[same + 2]
+    good = (weight[first] > 0) & (weight[middle] > 0) & (weight[last] > 0)
+    z = (residual[first] - 2 * residual[middle] + residual[last])[good]
+    variance = 1 / weight[first][good] + 4 / weight[middle][good] + 1 / weight[last][good]
+    return np.asarray(np.abs(z) ** 2 / variance, dtype=np.float64)
+
+
+@dataclass
+class Information:
+    """Information on the gains of one direction in one group, shape (time, freq, antenna)."""
+
+    values: NDArray[np.float64]
+
+    @classmethod
+    def empty(
+        cls, t_bins: NDArray[np.int64], f_bins: NDArray[np.int64], n_antenna: int
+    ) -> Information:
+        """Nothing yet."""
+        return cls(np.zeros((int(t_bins[-1]) + 1, int(f_bins[-1]) + 1, n_antenna)))
+
+    def add(
+        self,
+        power: NDArray[np.float64],
+        when: NDArray[np.int64],
+        f_bins: NDArray[np.int64],
+        antennas: Sequence[NDArray[np.int64]],
+    ) -> None:
+        """Add ``w |M|^2``, shape (row, chan), mean over the hands; ``when`` is the interval of a row."""
+        binned = np.zeros((power.shape[0], self.values.shape[1]))
+        np.add.at(binned.T, f_bins, power.T)
+        for antenna in antennas:
+            # Time and antenna in front, so that both can be indexed with arrays.
+            np.add.at(self.values.swapaxes(1, 2), (when, antenna), binned)
+
+    @property
+    def snr(self) -> NDArray[np.float64]:
+        """S/N of each solution that has data."""
+        return np.sqrt(self.values[self.values > 0])
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One bright source and what becomes of it.
+
+    Parameters
+    ----------
+    label, column : str
+        Name, and the column with its model.
+    ra_deg, dec_deg, flux_jy : float or None
+        ICRS, and model flux, if a sidecar said them.
+    snr_per_solution : float
+        Median over its dE solutions.
+    snr_total : float
+        Of the source in all data together.
+    decision : str
+        ``peel``, ``subtract`` (without gains of its own) or ``skip``.
+    reason : str
+        Why.
+    """
+
+    label: str
+    column: str
+    ra_deg: float | None = None
+    dec_deg: float | None = None
+    flux_jy: float | None = None
+    snr_per_solution: float = math.nan
+    snr_total: float = math.nan
+    decision: str = PEEL
+    reason: str = ""
+
+
+def decide(snr: float, total: float, *, min_snr: float) -> tuple[str, str]:
+    """What to do with a direction, and why.
+
+    Parameters
+    ----------
+    snr, total : float
+        Median S/N of a solution, and S/N of the source in all data.
+    min_snr : float
+        Least S/N of a solution.
+    """
+    if not total > DETECTED:
+        return SKIP, f"S/N {total:.1f} in all data, below {DETECTED:g}: nothing to subtract"
+    if snr >= min_snr:
+        return PEEL, f"S/N {snr:.1f} per solution, at least {min_snr:g}"
+    return (
+        SUBTRACT,
+        f"S/N {snr:.1f} per solution, below {min_snr:g}: subtracted as it is in the model; longer "
+        "--de-time or --de-freq would solve it",
+    )
+
+
+def unique_times(times_s: NDArray[np.float64], scans: NDArray[np.int64]) -> TimeAxis:
+    """Time axis of a group; scans are numbered by time, as `make_solve_copy` files them."""
+    unique, first = np.unique(times_s, return_index=True)
+    return TimeAxis(unique, np.asarray(scans)[first])

@@ -1,0 +1,85 @@
+"""Data with known direction-dependent errors, by formula: for the tests of ddsolve.
+
+``V_pq = sum_d J_p,d M_d J_q,d^H + noise`` with one Jones diagonal per direction, antenna, hand and scan;
+direction 0 is the rest of the sky, without errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from casacore.tables import makearrcoldesc, maketabdesc, table
+
+from makems import MsRecipe, channel_freq, make_ms, sky_visibility
+
+RECIPE = MsRecipe(
+    n_antenna=10, n_scan=2, n_time=12, n_chan=(4, 4), n_corr=2, flux_jy=0.3, sigma_jy=0.05, seed=5
+)
+
+
+@dataclass(frozen=True)
+class Bright:
+    """A bright source: flux [Jy], offsets [arcsec], rms of its phases [rad] and amplitudes."""
+
+    flux_jy: float
+    east: float
+    north: float
+    phase_rms: float = 0.5
+    amplitude_rms: float = 0.1
+
+
+def add_model(main: table, name: str, values: np.ndarray) -> None:
+    """Write a new column of DATA's shape."""
+    main.addcols(maketabdesc([makearrcoldesc(name, 0j, valuetype="complex", ndim=2)]))
+    main.putcol(name, values.astype(np.complex64))
+
+
+def make_truth(
+    path: Path, brights: tuple[Bright, ...], recipe: MsRecipe = RECIPE, *, seed: int = 1
+) -> dict[str, np.ndarray]:
+    """Write the MS with columns ALL, B1, B2, ...; returns its noise, its rest and the Jones diagonals.
+
+    ``noise`` and ``rest`` have the shape of DATA; ``jones`` (direction, scan, antenna, hand).
+    """
+    make_ms(path, recipe)
+    rng = np.random.default_rng(seed)
+    with table(str(path), readonly=False, ack=False) as main:
+        data = main.getcol("DATA").astype(complex)
+        uvw, ddid = main.getcol("UVW"), main.getcol("DATA_DESC_ID")
+        scan = main.getcol("SCAN_NUMBER") - 1
+        one, two = main.getcol("ANTENNA1"), main.getcol("ANTENNA2")
+        hands = [0, -1] if recipe.n_corr > 1 else [0]
+
+        def predicted(recipe_of: MsRecipe) -> np.ndarray:
+            values = np.zeros(data.shape, dtype=complex)
+            for spw in range(len(recipe.n_chan)):
+                rows = ddid == spw
+                sky = sky_visibility(recipe_of, uvw[rows], channel_freq(recipe, spw))
+                block = values[rows]
+                block[:, :, hands] = sky[:, :, None]
+                values[rows] = block
+            return values
+
+        rest = predicted(recipe)
+        noise = data - rest
+        everything = rest.copy()
+        jones = []
+        for number, bright in enumerate(brights, start=1):
+            model = predicted(
+                replace(recipe, flux_jy=0.0, sources=((bright.flux_jy, bright.east, bright.north),))
+            )
+            shape = (recipe.n_scan, recipe.n_antenna, len(hands))
+            gain = (1 + bright.amplitude_rms * rng.normal(size=shape)) * np.exp(
+                1j * bright.phase_rms * rng.normal(size=shape)
+            )
+            jones.append(gain)
+            for hand, corr in enumerate(hands):
+                factor = gain[scan, one, hand] * gain[scan, two, hand].conj()
+                data[:, :, corr] += model[:, :, corr] * factor[:, None]
+            everything += model
+            add_model(main, f"B{number}", model)
+        add_model(main, "ALL", everything)
+        main.putcol("DATA", data.astype(np.complex64))
+    return {"noise": noise, "rest": rest, "jones": np.array(jones)}
