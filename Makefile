@@ -9,12 +9,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo
 
-.PHONY: help install test test-fast lint format docs demo clean
+.PHONY: help install test test-fast lint format docs demo demo-selfcal clean
 
 help:
 	@echo "make test       set up and run all tests"
-	@echo "make test-fast  only those without CASA"
-	@echo "make demo       self-calibrate the 3C273 data that casadata ships, in ./$(DEMO)"
+	@echo "make test-fast  only those without CASA and QuartiCal"
+	@echo "make demo       peel a simulated bright source, in ./$(DEMO)"
+	@echo "make demo-selfcal  self-calibrate the 3C273 data that casadata ships, in ./$(DEMO)-selfcal"
 	@echo "make lint       ruff, mypy and the check of man pages and completions"
 	@echo "make docs       write man pages and completions again"
 
@@ -30,7 +31,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest -m 'not casa and not slow'
+	$(BIN)/python -m pytest -m 'not casa and not quartical and not slow'
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -47,7 +48,11 @@ docs: $(STAMP)
 
 demo: $(STAMP)
 	rm -rf ./$(DEMO)
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/selfcal-3c273.sh $(DEMO)
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/peel-simulated.sh $(DEMO)
+
+demo-selfcal: $(STAMP)
+	rm -rf ./$(DEMO)-selfcal
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/selfcal-3c273.sh $(DEMO)-selfcal
 
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info src/*.egg-info
+	rm -rf $(VENV) $(DEMO) $(DEMO)-selfcal build *.egg-info src/*.egg-info

@@ -12,8 +12,14 @@ import click
 
 from peelkit import __version__
 from peelkit.cli import options
+from peelkit.cli.add_model_col import add_model_col
+from peelkit.cli.ddsolve import ddsolve
+from peelkit.cli.image_residual import image_residual
 from peelkit.cli.mask import mask
+from peelkit.cli.predict_region import predict_region
+from peelkit.cli.recipe import recipe
 from peelkit.cli.selfcal import selfcal
+from peelkit.cli.simulate import simulate
 from peelkit.cli.snr_estimate import snr_estimate
 from peelkit.cli.state import RunState
 from peelkit.cli.stats import stats
@@ -25,7 +31,7 @@ EXIT_STATUS = {
     1: "a bug in peelkit: the traceback is kept",
     2: "the command line makes no sense",
     3: "the data will not do: missing column, empty mask, all flagged, wrong frame",
-    4: "an engine (CASA) failed: its last log lines are shown, and where the log is",
+    4: "an engine (CASA, QuartiCal) failed: its last log lines are shown, and where the log is",
     5: "it ran, and the answer is no: S/N too low, round rejected, residual worse",
     130: "interrupted",
 }
@@ -74,9 +80,9 @@ def cli(ctx: click.Context) -> None:
     reads with --from.
 
     \b
-    peelkit snr-estimate 3C273.ms
-    peelkit selfcal 3C273.ms --from 3C273.ms.snr-estimate.peelkit.json
+    peelkit selfcal 3C273.ms
     peelkit stats 3C273.selfcal/first.image 3C273.selfcal/final.image
+    peelkit recipe peel > peel.sh; sh peel.sh target.ms bright.crtf out
     """
     ctx.ensure_object(RunState)
     if sys.platform != "win32":
@@ -86,5 +92,17 @@ def cli(ctx: click.Context) -> None:
     os.environ.setdefault("MPLBACKEND", "agg")
 
 
-for _command in (snr_estimate, mask, selfcal, stats, undo):
+for _command in (
+    snr_estimate,
+    mask,
+    selfcal,
+    add_model_col,
+    predict_region,
+    ddsolve,
+    image_residual,
+    stats,
+    simulate,
+    recipe,
+    undo,
+):
     cli.add_command(_command)

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Peel a simulated source from a simulated field, and compare with the truth.
+# Usage: sh peel-simulated.sh FOLDER
+set -eu
+
+folder=${1:-demo}
+if [ -e "$folder" ]; then
+    echo "$folder exists; name a new folder" >&2
+    exit 2
+fi
+mkdir -p "$folder"
+cd "$folder"
+
+echo "== Simulate: a bright source 8' off axis, seen through beams that point wrongly, among faint ones"
+peelkit simulate sim.ms --config D --integrations 30
+
+echo "== The recipe, with two rounds of self-calibration to save time"
+peelkit recipe peel | sed "s/^selfcal_options=''/selfcal_options='--rounds 2'/" > peel.sh
+sh peel.sh sim.ms out
+
+echo "== The sources against the truth"
+image=out/peeled.image
+if [ -e out/peeled.image.tt0 ]; then image=out/peeled.image.tt0; fi
+peelkit stats "$image" --truth sim.ms.truth.json --regions out/bright.crtf
+
+echo "== Done: look at $PWD/out/*.png and $PWD/out/*/*.png"

@@ -1,0 +1,153 @@
+"""``peelkit predict-region``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from peelkit.cli import options
+from peelkit.cli.console import TextTable
+from peelkit.cli.finish import finish
+from peelkit.cli.mask import sexagesimal
+from peelkit.cli.state import RunState
+
+
+@click.command("predict-region", short_help="Model of each bright source, in a column of its own.")
+@click.argument("ms", metavar="MS", type=options.PATH)
+@click.option(
+    "--model",
+    "models",
+    metavar="IMAGE",
+    type=options.PATH,
+    multiple=True,
+    help="Model image in Jy/pixel, CASA or FITS. Give it again for each Taylor term, in order; one "
+    "cube is taken as models of sub-bands, linear in frequency between them.",
+)
+@click.option(
+    "--image",
+    metavar="IMAGE",
+    type=options.PATH,
+    help="Restored image with its models beside it, in place of --model: x.model of x.image, and so "
+    "on; and x.pb of a mosaic.",
+)
+@click.option(
+    "--regions",
+    metavar="FILE",
+    type=options.PATH,
+    required=True,
+    help="CRTF or DS9 file: one region for each source.",
+)
+@click.option(
+    "--prefix",
+    metavar="NAME",
+    help="Columns are NAME_1, NAME_2, ...  [default: the regions' labels in capitals, BRIGHT_<n> "
+    "without]",
+)
+@click.option("--rest-column", metavar="COLUMN", help="Column for the model outside the regions.")
+@click.option(
+    "--all-column",
+    metavar="[COLUMN]",
+    is_flag=False,
+    flag_value="ALL_SKY_MODEL",
+    help="Column for the whole model, the sum of the others; ALL_SKY_MODEL if no name follows.",
+)
+@options.selection_options("field", "spw", "scan")
+@click.option(
+    "--predictor",
+    type=click.Choice(["ducc", "tclean"]),
+    default="ducc",
+    show_default=True,
+    help="ducc: exact, with w terms. tclean: with the gridder that made the model, for beams that "
+    "only CASA has.",
+)
+@click.option(
+    "--pb",
+    metavar="IMAGE",
+    type=options.PATH,
+    help="Primary beam of a mosaic, which its model is the sky times.  [default: x.pb of x.model, if "
+    "tclean made it as a mosaic]",
+)
+@options.overwrite
+@options.common
+@click.pass_context
+def predict_region(ctx: click.Context, ms: Path, selection: Any, **chosen: Any) -> None:
+    """Predict the model within each region into its own column of MS.
+
+    Each region alone masks the model, all Taylor terms alike. Fields may have any phase centre; in a
+    mosaic each sees the sky through its own primary beam. Regions that are outside the image, without
+    flux, or that overlap are errors. Rows that are not selected get 0.
+
+    Columns are complete and in one step, which undo takes back. The closure is the largest difference
+    between the whole model, predicted in one piece, and the sum of the columns.
+
+    \b
+    Examples:
+      peelkit predict-region x.ms --image x.selfcal/final.image --regions x.mask.crtf --all-column
+      peelkit predict-region x.ms --model x.model.tt0 --model x.model.tt1 --regions bright.reg
+      peelkit predict-region x.ms --image mosaic.image --regions bright.crtf --rest-column REST
+    """
+    from peelkit.core import predict_region as work
+
+    state = ctx.ensure_object(RunState)
+    asked = work.PredictOptions(**chosen)
+    with state.progress() as progress:
+        outcome = work.predict_region(ms, selection, asked, progress)
+    finish(ctx, outcome, default_sidecar=work.default_sidecar(ms), tables=tables)
+
+
+def tables(results: dict[str, Any]) -> list[TextTable]:
+    """Tables for people: one direction a row, then the rest and the whole."""
+    total = results["flux_jy"]
+
+    def share(flux: float) -> str:
+        return f"{100 * flux / total:.1f} %" if total > 0 else "-"
+
+    rows = [
+        [
+            entry["label"],
+            entry["column"],
+            sexagesimal(entry["ra_deg"] / 15, "hms", 3),
+            ("-" if entry["dec_deg"] < 0 else "+") + sexagesimal(abs(entry["dec_deg"]), "dms", 2),
+            milli(entry["flux_jy"]),
+            milli(entry["peak_jy_pixel"]),
+            str(entry["components"]),
+            share(entry["flux_jy"]),
+        ]
+        for entry in results["directions"]
+    ]
+    rest = results["rest"]
+    rows.append(
+        ["(rest)", results["rest_column"] or "-", "", "", milli(rest["flux_jy"]), "",
+         str(rest["components"]), share(rest["flux_jy"])]
+    )  # fmt: skip
+    rows.append(
+        ["(all)", results["all_column"] or "-", "", "", milli(total), "",
+         str(results["components"]), ""]
+    )  # fmt: skip
+    notes = []
+    if results["closure"] is not None:
+        notes.append(
+            f"Closure: the columns add up to the whole model within {results['closure']:.1g} of its "
+            "largest visibility."
+        )
+    if results["pb"]:
+        notes.append(f"Fluxes are of the sky: the model over {results['pb']}.")
+    heads = [
+        "direction",
+        "column",
+        "RA",
+        "Dec",
+        "flux (mJy)",
+        "peak (mJy/pixel)",
+        "components",
+        "share",
+    ]
+    return [TextTable(heads, rows, title="Predicted (ICRS)", notes=notes)]
+
+
+def milli(value: float) -> str:
+    """Jy in mJy, to four digits."""
+    value *= 1e3
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")

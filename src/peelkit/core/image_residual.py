@@ -1,0 +1,464 @@
+"""The work of ``peelkit image-residual``: image a column as another image was made."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from numpy.typing import NDArray
+
+from peelkit import sidecar
+from peelkit.core import image_record, imaging, mosaic
+from peelkit.core.image_record import ImageRecord
+from peelkit.core.imaging import Cleaned, Target
+from peelkit.core.measure import measure
+from peelkit.core.noisemap import NEIGHBOURS
+from peelkit.core.selfcal_session import FIRST_NSIGMA, figures_record
+from peelkit.core.verdict import State
+from peelkit.engines import casa as engine
+from peelkit.errors import DataError, OptionError
+from peelkit.io import journal, ms
+from peelkit.io.image import Image, grid_difference, read_image, write_like
+from peelkit.io.survey import survey
+from peelkit.outcome import Outcome
+from peelkit.progress import Progress
+from peelkit.selection import Selection, check_uvrange
+
+log = logging.getLogger(__name__)
+
+COMMAND = "image-residual"
+
+# From this ratio of the noises the user is warned: robust rms outside the mask, over that of the image
+# it is compared with.
+WORSE = 1.05
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What the user asked for.
+
+    Parameters
+    ----------
+    column : str
+        To image.
+    like : Path or None
+        Image to repeat; the rest is chosen if None.
+    mask : Path or None
+        Mask or regions in place of the like-image's, or of one that is made.
+    grow_mask : bool or None
+        Open the mask to what stands out in it; None for yes, unless ``mask`` is given.
+    mask_threshold : float
+        Sigma that the mask opens to.
+    nsigma : float or None
+        Depth of cleaning; that of the like-image if None, or `FIRST_NSIGMA`.
+    choices : Choices
+        How to image; only without ``like``.
+    restore : Path or None
+        Sidecar of predict-region whose directions are put back as points.
+    overwrite : bool
+        Replace a finished image.
+    """
+
+    column: str = "PEELED_DATA"
+    like: Path | None = None
+    mask: Path | None = None
+    grow_mask: bool | None = None
+    mask_threshold: float = 4.5
+    nsigma: float | None = None
+    choices: imaging.Choices = imaging.Choices()
+    restore: Path | None = None
+    overwrite: bool = False
+
+
+def image_residual(
+    path: Path,
+    out: Path,
+    selection: Selection,
+    options: ImageOptions,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Image a column of the MS at ``path``; nothing in the MS is changed.
+
+    Parameters
+    ----------
+    path : Path
+        The MS.
+    out : Path
+        Name of the image without ``.image``, as tclean's imagename.
+    selection : Selection
+        Field (one, or those of a mosaic), spw and scan; only without ``options.like``, whose are used.
+    options : ImageOptions
+        See there.
+
+    Raises
+    ------
+    OptionError, DataError
+        If the options, the MS or the like-image will not do.
+    """
+    progress = progress or Progress()
+    if out.name.endswith((".image", ".image.tt0")) or not out.name:
+        raise OptionError(f"{out}: OUT is the name without .image, which CASA adds.")
+    record = image_record.read(options.like) if options.like is not None else None
+    directions = _directions(options.restore) if options.restore is not None else []
+    info = ms.read_info(path)
+    if (step := journal.unfinished(path)) is not None:
+        raise DataError(
+            f"{path}: {step.command} was interrupted while it wrote; run it again, or 'peelkit undo' "
+            f"{path}."
+        )
+    info.require(options.column, "give the one to image with --column (ddsolve makes PEELED_DATA).")
+    ms.refuse_if_locked(path)
+    check_free(out, overwrite=options.overwrite)
+    warnings: list[str] = []
+    if record is not None:
+        selection = record.selection
+        settled, nsigma = record.imaging, options.nsigma or record.nsigma
+    else:
+        check_uvrange(options.choices.uvrange)
+        settled, fields, warnings = _choose(info, selection, options, progress)
+        selection = replace(selection, field=fields)
+        nsigma = options.nsigma or FIRST_NSIGMA
+    rows = ms.select_rows(info, selection)
+    progress.stage(f"reading {options.column}")
+    bad = audit(info, rows, options.column)
+    if bad:
+        warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
+    claim(out)
+    log_path = out.with_name(f"{out.name}.casa.log")
+    with (
+        image_ms(info, rows, options.column, out, copy=bad > 0) as view,
+        engine.Casa(log_path) as casa,
+    ):
+        work = Work(
+            casa,
+            Target(view, selection.field, selection.spw),
+            out,
+            settled,
+            nsigma,
+            options,
+            progress,
+        )
+        cleaned, added = work.like(record) if record is not None else work.new()
+        made_by = casa.engine()
+    image = cleaned.image
+    if image.beam is None:
+        raise DataError(f"{image.path}: CASA fitted no beam; is there enough unflagged data?")
+    results = image_record.results(
+        out, settled, selection=selection, column=options.column, nsigma=nsigma
+    )
+    results |= _figures(image, cleaned.mask, record)
+    results |= {
+        "mask_pixels": int(cleaned.mask.sum()),
+        "mask_pixels_added": int(added.sum()),
+        "mask_islands_added": new_islands(cleaned.mask, added),
+        "restored": None,
+    }
+    if directions:
+        results["restored"], more = restore(image, out, settled, directions)
+        warnings += more
+    if options.nsigma is None and nsigma < imaging.depth(results["dynamic_range"]):
+        warnings.append(
+            f"cleaned to {nsigma:g} sigma, as {options.like}; where no bright source is left that cleans "
+            "noise away, and the rms comes out too low (--nsigma 3)"
+        )
+    ratio = results["rms_ratio"]
+    if ratio is not None and ratio > WORSE:
+        warnings.append(
+            f"the rms is {ratio:.3g} times that of {options.like}; what was done to {options.column} "
+            "made the image worse"
+        )
+    _marker(out).unlink()
+    return Outcome(
+        results=results,
+        inputs={
+            "ms": str(path),
+            **({"like": str(options.like)} if options.like else {}),
+            **({"mask": str(options.mask)} if options.mask else {}),
+            **({"directions": str(options.restore)} if options.restore else {}),
+        },
+        parameters={**imaging.summary(settled), **asdict(selection), "out": str(out)},
+        reads=(options.column, "FLAG", "WEIGHT"),
+        engine=made_by,
+        warnings=tuple(warnings),
+    )
+
+
+def _choose(
+    info: ms.MsInfo, selection: Selection, options: ImageOptions, progress: Progress
+) -> tuple[engine.Imaging, str, list[str]]:
+    """Choose how to image, as selfcal does; also the fields in CASA's words, and warnings."""
+    found = survey(info, selection, progress)
+    spws = found.spws()
+    fields = mosaic.check_fields(info, found, imaging.field_of_view_rad(info, found, spws))
+    settled, warnings = imaging.choose(info, found, options.choices, spws=spws, fields=fields)
+    if len(fields) > 1:
+        log.info("%d fields form a mosaic: they are imaged jointly", len(fields))
+    return settled, ",".join(map(str, fields)), warnings
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one image is made with."""
+
+    casa: engine.Casa
+    target: Target
+    out: Path
+    imaging: engine.Imaging
+    nsigma: float
+    options: ImageOptions
+    progress: Progress
+
+    @property
+    def grows(self) -> bool:
+        """Whether the mask may open."""
+        grow = self.options.grow_mask
+        return grow if grow is not None else self.options.mask is None
+
+    def like(self, record: ImageRecord) -> tuple[Cleaned, NDArray[np.bool_]]:
+        """Repeat an image, and once more in the mask with what it opened to, which is returned too.
+
+        The mask stays where a source was peeled: there is only noise to clean there, and cleaning
+        stops at ``nsigma``.
+        """
+        template = read_image(record.image)
+        path = self.options.mask or record.mask
+        mask = imaging.user_mask(path, template) if path else np.zeros(template.data.shape, bool)
+        self.progress.stage(f"imaging as {record.image}")
+        cleaned = self._clean(mask, like=template)
+        if difference := grid_difference(cleaned.image, template):
+            raise DataError(
+                f"{self.out}: comes out on another grid than {record.image}: {difference}; is this an "
+                "MS of the same field?"
+            )
+        return self._opened(cleaned)
+
+    def new(self) -> tuple[Cleaned, NDArray[np.bool_]]:
+        """Make an image of data of which nothing is known."""
+        self.progress.stage("first image")
+        cleaned = imaging.first_image(
+            self.casa, self.target, self.out, self.imaging,
+            sigma=2 * self.options.mask_threshold, nsigma=self.nsigma, mask_path=self.options.mask,
+        )  # fmt: skip
+        return self._opened(cleaned)
+
+    def _opened(self, cleaned: Cleaned) -> tuple[Cleaned, NDArray[np.bool_]]:
+        mask = cleaned.mask
+        if not self.grows:
+            return cleaned, np.zeros_like(mask)
+        if mask.any():
+            grown = imaging.grow_mask(cleaned.image, mask, self.options.mask_threshold)
+        else:
+            psf = read_image(self.imaging.psf(self.out))
+            grown = imaging.dirty_mask(cleaned.image, psf, self.options.mask_threshold)
+        added = grown & ~mask
+        if added.any():
+            self.progress.stage("imaging in the mask that opened")
+            # Anew: the first pass may have cleaned sidelobes of what was outside of the mask then, and
+            # those components would stay (simulated: 8 % more rms than from a new start).
+            template = self.target.ms.with_name("template.image")
+            cleaned.image.path.rename(template)
+            imaging.remove_products(self.out)
+            cleaned = self._clean(grown, like=read_image(template))
+        return cleaned, added
+
+    def _clean(self, mask: NDArray[np.bool_], *, like: Image) -> Cleaned:
+        return imaging.clean_in_mask(
+            self.casa, self.target, self.out, self.imaging, mask,
+            datacolumn="data", nsigma=self.nsigma, like=like,
+        )  # fmt: skip
+
+
+# ---------------------------------------------------------------- the product's place
+
+
+def _marker(out: Path) -> Path:
+    return out.with_name(f".{out.name}.peelkit-unfinished")
+
+
+def check_free(out: Path, *, overwrite: bool) -> None:
+    """Raise `DataError` if there are products of this name that may not be replaced.
+
+    What an interrupted run left may be.
+    """
+    there = [item for item in imaging.products(out) if not item.name.endswith("mask")]
+    if there and not overwrite and not _marker(out).exists():
+        raise DataError(f"{there[0]}: exists; give another OUT, or --overwrite to replace it.")
+
+
+def claim(out: Path) -> None:
+    """Mark ``out`` as being made, and delete what there is of it.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _marker(out).touch()
+    except OSError as error:
+        raise DataError(f"{out}: cannot be made ({error.strerror}); give another OUT.") from error
+    imaging.remove_products(out)
+
+
+@contextmanager
+def image_ms(
+    info: ms.MsInfo, rows: NDArray[np.int64], column: str, out: Path, *, copy: bool
+) -> Iterator[Path]:
+    """Give an MS whose DATA is ``column``, in a scratch folder beside ``out``; tclean knows no other names.
+
+    It refers to the user's MS; with ``copy`` it is a copy, in which samples that are not numbers are
+    flagged (one would make the image blank).
+    """
+    # Of a killed run.
+    for left in out.parent.glob(f".{out.name}.peelkit-ms-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.peelkit-ms-") as scratch:
+        view = Path(scratch) / "view.ms"
+        if copy:
+            ms.copy_rows(info.path, view, rows, data_column=column)
+            own = ms.read_info(view)
+            with ms.opened(view, write=True) as main:
+                for _, chunk in ms.chunks(main, own, np.arange(own.n_rows)):
+                    data = ms.get(main, "DATA", chunk)
+                    finite = np.isfinite(data)
+                    ms.put(main, "FLAG", chunk, ms.get(main, "FLAG", chunk) | ~finite)
+                    ms.put(main, "DATA", chunk, np.where(finite, data, 0))
+        else:
+            ms.refer_to_rows(info.path, view, rows, data_column=column)
+        yield view
+
+
+def audit(info: ms.MsInfo, rows: NDArray[np.int64], column: str) -> int:
+    """Count unflagged samples of ``column`` that are not numbers.
+
+    Raises
+    ------
+    DataError
+        If these are no visibilities, there are none, or all are zero.
+    """
+    bad, nonzero = 0, False
+    with ms.opened(info.path) as main:
+        for _, chunk in ms.chunks(main, info, rows):
+            if not ms.has_cells(main, column, int(chunk[0])):
+                raise DataError(f"{info.path}: {column} has no values in the selected rows.")
+            data = ms.get(main, column, chunk)
+            if not np.iscomplexobj(data):
+                raise DataError(
+                    f"{info.path}: column {column} holds no visibilities; give another --column."
+                )
+            finite = np.isfinite(data)
+            nonzero |= bool(np.any(data[finite]))
+            if not finite.all():
+                bad += int((~finite & ~ms.get(main, "FLAG", chunk)).sum())
+    if not nonzero:
+        raise DataError(
+            f"{info.path}: all visibilities in {column} are zero; give another --column."
+        )
+    return bad
+
+
+# ---------------------------------------------------------------- what came out
+
+
+def _figures(image: Image, mask: NDArray[np.bool_], record: ImageRecord | None) -> dict[str, Any]:
+    """Figures of the image, and of the like-image in the same mask."""
+    assert image.beam is not None
+    own = figures_record(State(measure(image, mask), image.beam, image.cell_arcsec))
+    found: dict[str, Any] = {
+        **own,
+        "dynamic_range_reference_peak": None,
+        "rms_ratio": None,
+        "like": None,
+    }
+    if record is not None:
+        other = read_image(record.image)
+        if other.beam is None:
+            raise DataError(f"{record.image}: no restoring beam; use a restored image.")
+        like = figures_record(State(measure(other, mask), other.beam, other.cell_arcsec))
+        found["like"] = {"image": str(record.image), **like}
+        rms = own["rms_jy_beam"]
+        found["dynamic_range_reference_peak"] = like["peak_jy_beam"] / rms if rms > 0 else None
+        found["rms_ratio"] = rms / like["rms_jy_beam"] if like["rms_jy_beam"] > 0 else None
+    return found
+
+
+def new_islands(mask: NDArray[np.bool_], added: NDArray[np.bool_]) -> int:
+    """Islands of ``mask`` that are all of ``added`` pixels; others only grew at their edges."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask, NEIGHBOURS)
+    old = np.unique(labels[mask & ~added])
+    return int(count - old.size)
+
+
+def _directions(path: Path) -> list[dict[str, Any]]:
+    record = sidecar.read(path, "predict-region")
+    directions: list[dict[str, Any]] = record["results"]["directions"]
+    if not directions:
+        raise DataError(f"{path}: names no direction; there is nothing to restore.")
+    return directions
+
+
+def restore(
+    image: Image, out: Path, settled: engine.Imaging, directions: list[dict[str, Any]]
+) -> tuple[dict[str, Any], list[str]]:
+    """Put peeled sources back as points, in an image of its own beside the unrestored one.
+
+    Each gets the restoring beam times its flux [Jy], in a mosaic also times the primary beam there, since
+    ``.image`` is flat-noise.
+
+    Returns
+    -------
+    dict
+        ``image``, and ``sources`` with their peaks, null outside the image.
+    list of str
+        Warnings.
+    """
+    plane = np.array(image.data, dtype=np.float64)
+    pb = read_image(settled.pb(out)).data if settled.is_mosaic else np.ones(plane.shape)
+    sources, warnings = [], []
+    ny, nx = plane.shape
+    for item in directions:
+        x, y = image.pixel(SkyCoord(item["ra_deg"], item["dec_deg"], unit="deg", frame="icrs"))
+        peak = None
+        if math.isfinite(x) and 0 <= round(x) < nx and 0 <= round(y) < ny:
+            seen = float(pb[round(y), round(x)])
+            if math.isfinite(seen):
+                peak = seen * float(item["flux_jy"])
+                plane += peak * restoring_beam(image, x, y)
+        if peak is None:
+            warnings.append(f"{item['label']} lies outside the image and was not restored")
+        sources.append(
+            {
+                **{key: item[key] for key in ("label", "ra_deg", "dec_deg", "flux_jy")},
+                "peak_jy_beam": peak,
+            }
+        )
+    path = out.with_name(f"{out.name}.restored.image{settled.suffix}")
+    write_like(path, plane, image, overwrite=True)
+    return {"image": str(path), "sources": sources}, warnings
+
+
+def restoring_beam(image: Image, x: float, y: float) -> NDArray[np.float64]:
+    """Restoring beam about pixel (x, y), 1 at its peak, shape (ny, nx).
+
+    The position angle is that of the major axis, from north through east; x grows to the west.
+    """
+    assert image.beam is not None
+    ys, xs = np.ogrid[: image.data.shape[0], : image.data.shape[1]]
+    east, north = -(xs - x) * image.cell_arcsec, (ys - y) * image.cell_arcsec
+    angle = math.radians(image.beam.pa_deg)
+    along = east * math.sin(angle) + north * math.cos(angle)
+    across = east * math.cos(angle) - north * math.sin(angle)
+    exponent = (along / image.beam.major_arcsec) ** 2 + (across / image.beam.minor_arcsec) ** 2
+    return np.asarray(np.exp(-4 * math.log(2) * exponent))
