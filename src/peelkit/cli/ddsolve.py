@@ -214,6 +214,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             f"chi-squared (1 is noise): {chi2['model_only']:.4g} with the models as they are, "
             f"{chi2['direction_independent']:.4g} with G and K, {chi2['solved']:.4g} with dE too."
         )
+    notes += _weight_notes(results["weights"])
     flags = results["flags"]
     if flags:
         notes.append(
@@ -240,6 +241,18 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             title=f"Terms (reference antenna {results['refant']})",
         ))  # fmt: skip
     return found
+
+
+def _weight_notes(weights: list[dict[str, Any]]) -> list[str]:
+    scaled = [one for one in weights if one["scale"] != 1]
+    if not scaled:
+        return [
+            "Weights: as they are in the MS; the data scatter from one integration to the next as they promise."
+        ]
+    listing = ", ".join(f"{one['ddid']} by {one['scale']:.3g}" for one in scaled)
+    return [
+        f"Weights: those of the MS, scaled to the scatter of the data (data description {listing})."
+    ]
 
 
 def _number(value: float | None, form: str) -> str:

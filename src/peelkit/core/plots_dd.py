@@ -84,8 +84,9 @@ def _panels(
     if quantity == "amplitude":
         y, rest = np.abs(table["gain"]), 1.0
         # A few wild values must not flatten the rest; they are drawn at the edge.
-        top = float(np.percentile(y, 99.5)) * 1.15
-        low, high = 0.0, max(1.2, min(top, float(y.max()) * 1.05))
+        least, most = (float(np.percentile(y, share)) for share in (0.5, 99.5))
+        pad = max(0.05, 0.1 * (most - least))
+        low, high = max(0.0, min(least, 1.0) - pad), max(most, 1.0) + pad
     else:
         y, rest = np.angle(table["gain"], deg=True), 0.0
         reach = max(5.0, min(180.0, 1.15 * float(np.percentile(np.abs(y), 99.5))))
