@@ -20,7 +20,10 @@ from peelkit.io.gains import read_gains
 pytestmark = [pytest.mark.quartical, pytest.mark.slow]
 
 TWO = (Bright(5.0, 300.0, 200.0), Bright(0.5, -400.0, 100.0))
-SOLVE = ("--all", "ALL", "--peel", "B1", "--peel", "B2", "--de-time", "inf", "--de-freq", "spw")
+SOLVE = (
+    "--all", "ALL", "--peel", "B1", "--peel", "B2", "--de-time", "inf", "--de-freq", "spw",
+    "--g-time", "60s",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -180,8 +183,8 @@ def test_fields_put_together_have_the_solutions_that_fields_apart_have(tmp_path,
     together, apart = tmp_path / "together.ms", tmp_path / "apart.ms"
     shutil.copytree(path, together)
     shutil.copytree(path, apart)
-    options = ("--all", "ALL", "--peel", "B1", "--de-time", "inf", "--de-freq", "spw", "--no-plots",
-               "--json")  # fmt: skip
+    options = ("--all", "ALL", "--peel", "B1", "--de-time", "inf", "--de-freq", "spw", "--g-time",
+               "60s", "--no-plots", "--json")  # fmt: skip
     one = json.loads(invoke("ddsolve", together, *options, "--combine", "field").stdout)["results"]
     two = json.loads(invoke("ddsolve", apart, *options).stdout)["results"]
     assert len(one["groups"]) == 2 and len(two["groups"]) == 4
@@ -251,14 +254,13 @@ def test_a_residual_worse_than_before_is_refused_and_the_ms_is_as_it_was(
 def test_the_solve_in_chunks_of_memory_is_the_solve_in_one(two, copy_ms, tmp_path) -> None:
     # Pure: the chunk is a whole number of intervals that fits.
     from peelkit.core import ddsolve
+    from peelkit.core.dd_plan import Plan
 
     info = ms.read_info(two[0])
     selected = dd_data.gather(info, np.arange(info.n_rows), combine_fields=False)
     from peelkit.core.ddsolve_options import DdOptions
 
-    plan = ddsolve.Plan(
-        DdOptions(memory_gib=0.5), selected, "DATA", "ALL", (), "ea01", tmp_path, (0, 0)
-    )
+    plan = Plan(DdOptions(memory_gib=0.5), selected, "DATA", "ALL", (), "ea01", tmp_path, (0, 0))
     family = solvecopy.families(info, [0, 1])[0]
     terms = [quartical.Term("G", "phase", 2, 0), quartical.Term("dE", "complex", 3, 0, True)]
     assert ddsolve.time_chunk(plan, family, terms, threads=1) == 0
@@ -279,7 +281,7 @@ def test_descending_frequencies_are_solved_like_ascending_ones(two, tmp_path, in
             sub.putcell("CHAN_FREQ", spw, np.ascontiguousarray(sub.getcell("CHAN_FREQ", spw)[::-1]))
             sub.putcell("CHAN_WIDTH", spw, -sub.getcell("CHAN_WIDTH", spw))
     # In MHz, which QuartiCal itself would get wrong here.
-    options = (*SOLVE[:6], "--de-time", "inf", "--de-freq", "20MHz", "--no-plots")
+    options = (*SOLVE[:6], *SOLVE[-2:], "--de-time", "inf", "--de-freq", "20MHz", "--no-plots")
     for target in (up, down):
         invoke("ddsolve", target, *options)
     found, expected = columns(down, "PEELED_DATA")[0][:, ::-1], columns(up, "PEELED_DATA")[0]

@@ -75,7 +75,7 @@ def _decisions(
     "--datacolumn", type=click.Choice(["auto", "data", "corrected"]), default="auto",
     show_default=True, help="Data to solve: auto takes CORRECTED_DATA if it is there, else DATA.",
 )  # fmt: skip
-@_term("g", (*DIAGONAL, "none"), ("diag_complex", "60s", "spw"), "Direction-independent gain G.")
+@_term("g", (*DIAGONAL, "none"), ("diag_complex", "10s", "spw"), "Direction-independent gain G.")
 @_term("k", (*DELAYS, "none"), ("none", "10s", "spw"), "Direction-independent delay K.")
 @_term(
     "de", (*DIAGONAL, *DELAYS, *OTHERS), ("diag_complex", "60s", "1chan"),

@@ -17,8 +17,8 @@ from peelkit.core.dd_gains import Key, Solutions
 from peelkit.io.gains import TermGains
 
 if TYPE_CHECKING:
-    from peelkit.core.dd_gate import Information, Noise
-    from peelkit.core.ddsolve import Plan
+    from peelkit.core.dd_gate import Noise
+    from peelkit.core.dd_plan import Plan
     from peelkit.engines.quartical import Solved
 
 # Amplitudes of a dE outside these bounds are no beam and no atmosphere (CubiCal clips at 0.1 and 10).
@@ -186,7 +186,6 @@ def results(
     judged: Judgement | None,
     noise: Mapping[int, Noise],
     runs: Sequence[Solved],
-    information: Mapping[str, Mapping[Key, Information]],
 ) -> dict[str, Any]:
     """Figures for the sidecar."""
     total = judged.total if judged else Sums()

@@ -11,25 +11,23 @@ import logging
 import math
 import os
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from peelkit import sidecar
-from peelkit.core import commit, dd_apply, dd_gains, dd_gate, dd_results, dd_terms, plots_dd
-from peelkit.core.dd_data import Rows, blocks, gather
+from peelkit.core import commit, dd_apply, dd_gains, dd_results, dd_terms, plots_dd
+from peelkit.core.dd_data import Rows, blocks
 from peelkit.core.dd_gains import Key, Solutions
-from peelkit.core.dd_gate import Direction, Information, Noise
+from peelkit.core.dd_measure import gate, weight_words
+from peelkit.core.dd_plan import Plan, settle
 from peelkit.core.ddsolve_options import DdOptions
-from peelkit.core.selfcal import choose_refants
 from peelkit.engines import casa as casa_engine
 from peelkit.engines import quartical
 from peelkit.errors import DataError, OptionError
 from peelkit.io import journal, ms, solvecopy
 from peelkit.io.gains import read_gains
-from peelkit.io.survey import survey
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
 from peelkit.selection import Selection
@@ -38,51 +36,12 @@ log = logging.getLogger(__name__)
 
 COMMAND = "ddsolve"
 
-# Columns that a result must not go to.
-PROTECTED = frozenset({"DATA", "FLAG", "WEIGHT", "SIGMA", "UVW", "MODEL_DATA"})
-
 # A folder that peelkit made, and one of a run that has not ended.
 MARKER, RUNNING = "ddsolve.log", "running"
 
 
 class _RefusedError(Exception):
     """Ends the recorded step, so that the MS is put back; the reason is in the results."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is solved, settled before any work."""
-
-    options: DdOptions
-    rows: Rows
-    data_column: str
-    all_column: str
-    directions: tuple[Direction, ...]
-    refant: str
-    folder: Path
-    uv_range_m: tuple[float, float]
-
-    @property
-    def used(self) -> dict[str, str]:
-        """Label to column of the directions of the solve: all that are not skipped."""
-        return {d.label: d.column for d in self.directions if d.decision != dd_gate.SKIP}
-
-    @property
-    def peeled(self) -> list[str]:
-        """Labels with gains of their own."""
-        return [d.label for d in self.directions if d.decision == dd_gate.PEEL]
-
-    @property
-    def subtracted(self) -> list[str]:
-        """Labels that the output column does not have any more."""
-        if self.options.keep:
-            return []
-        return [name for name in self.used if name in (self.options.subtract or self.used)]
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Model columns that are read."""
-        return (self.all_column, *(d.column for d in self.directions))
 
 
 def ddsolve(
@@ -104,11 +63,11 @@ def ddsolve(
     ms.refuse_if_locked(path)
     if commit.recover(path) is not None:
         info = ms.read_info(path)
-    plan, warnings = _settle(info, selection, options, progress)
+    plan = settle(info, selection, options, progress)
     _make_folder(plan.folder, overwrite=options.overwrite)
     progress.stage("noise, and S/N of each direction")
-    noise, plan, information = _gate(plan, progress)
-    warnings += _weight_words(noise)
+    noise, plan, weak = gate(plan, progress)
+    warnings = [*weight_words(noise), *weak]
     refusal = None
     runs: list[quartical.Solved] = []
     groups: dict[Key, Solutions] = {}
@@ -125,7 +84,7 @@ def ddsolve(
         refusal = judged.refusal
         if refusal:
             writes = ()
-    results = dd_results.results(plan, groups, judged, noise, runs, information)
+    results = dd_results.results(plan, groups, judged, noise, runs)
     if groups and options.plots:
         progress.stage("plots")
         results["plots"] = [
@@ -160,87 +119,6 @@ def ddsolve(
 # ---------------------------------------------------------------- before the solve
 
 
-def _settle(
-    info: ms.MsInfo, selection: Selection, options: DdOptions, progress: Progress
-) -> tuple[Plan, list[str]]:
-    warnings: list[str] = []
-    uv_range = dd_terms.uv_range_m(selection.uvrange)
-    all_column, directions = _directions(info, options)
-    labels = {d.label for d in directions}
-    for label in (*options.subtract, *options.decisions):
-        if label not in labels:
-            raise OptionError(
-                f"{label!r}: no such direction; there are {', '.join(sorted(labels))}."
-            )
-    if options.subtract and options.keep:
-        raise OptionError("--subtract and --keep exclude each other; give one.")
-    if options.column.upper() in PROTECTED or options.column in {d.column for d in directions}:
-        raise OptionError(
-            f"--column {options.column}: an input; name another column, such as PEELED_DATA."
-        )
-    if options.column == all_column:
-        raise OptionError(f"--column {options.column}: the all-sky model; name another column.")
-    word = options.datacolumn
-    if word == "auto":
-        word = "corrected" if "CORRECTED_DATA" in info.columns else "data"
-    data_column = info.data_column(word)
-    if options.corrected and options.column == "CORRECTED_DATA":
-        raise OptionError("--corrected writes CORRECTED_DATA; name another --column.")
-    if options.column == data_column:
-        raise OptionError(
-            f"--column {options.column}: the data that are solved; name another column, or "
-            "--datacolumn data."
-        )
-    targets = [
-        *([] if options.keep else [options.column]),
-        *(["CORRECTED_DATA"] if options.corrected else []),
-    ]
-    present = [name for name in targets if name in info.columns]
-    if present and not options.overwrite:
-        raise DataError(
-            f"{info.path}: {' and '.join(present)} exist and would be replaced; allow it with --overwrite "
-            "('peelkit undo' puts them back)."
-        )
-    rows = ms.select_rows(info, replace(selection, uvrange=""))
-    gathered = gather(info, rows, combine_fields="field" in options.combine)
-    found = survey(info, replace(selection, uvrange=""), progress)
-    refant = choose_refants(info, found, options.refant)[0]
-    folder = options.out or info.path.with_name(f"{info.path.stem}.ddsolve")
-    plan = Plan(
-        options, gathered, data_column, all_column, tuple(directions), refant, folder, uv_range
-    )
-    return plan, warnings
-
-
-def _directions(info: ms.MsInfo, options: DdOptions) -> tuple[str, list[Direction]]:
-    if options.plan is not None:
-        if options.all_column or options.peel:
-            raise OptionError("--from brings the columns; leave --all and --peel out.")
-        record = sidecar.read(options.plan, "predict-region")["results"]
-        all_column = record.get("all_column") or ""
-        if not all_column:
-            raise DataError(
-                f"{options.plan}: no all-sky column was written; run predict-region with --all-column."
-            )
-        directions = [
-            Direction(d["label"], d["column"], d["ra_deg"], d["dec_deg"], d["flux_jy"])
-            for d in record["directions"]
-        ]
-    else:
-        if not options.all_column or not options.peel:
-            raise OptionError(
-                "name the model columns: --all COLUMN and --peel COLUMN, or --from the sidecar of "
-                "predict-region."
-            )
-        all_column = options.all_column
-        if len(set(options.peel)) < len(options.peel) or all_column in options.peel:
-            raise OptionError("--peel: a column is given twice; each direction needs its own.")
-        directions = [Direction(name, name) for name in options.peel]
-    for name in (all_column, *(d.column for d in directions)):
-        info.require(name, "make it with 'peelkit predict-region' or 'peelkit add-model-col'.")
-    return all_column, directions
-
-
 def _make_folder(folder: Path, *, overwrite: bool) -> None:
     if folder.exists() and any(folder.iterdir()):
         unfinished = (folder / RUNNING).exists()
@@ -260,105 +138,6 @@ def _make_folder(folder: Path, *, overwrite: bool) -> None:
         raise DataError(
             f"{folder}: cannot be made ({error.strerror}); give another place with --out."
         ) from error
-
-
-def _gate(
-    plan: Plan, progress: Progress
-) -> tuple[dict[int, Noise], Plan, dict[str, dict[Key, Information]]]:
-    """Measure noise and S/N in one pass over the data, and decide on each direction."""
-    info = plan.rows.info
-    choice = next(term for term in plan.options.terms if term.name == "dE")
-    across = "scan" in plan.options.combine
-    bins: dict[Key, tuple[Any, Any]] = {}
-    for key, axis in plan.rows.axes.items():
-        spw = info.spws[info.data_descriptions[key[1]].spw]
-        width = float(np.median(np.abs(spw.width_hz)))
-        n_chan = spw.freq_hz.size
-        time = dd_terms.time_integrations(choice.time, plan.rows.integration_s[key[1]])
-        freq = dd_terms.freq_channels(choice.freq, width, n_chan)
-        bins[key] = (
-            dd_gains.time_bins(axis, time, across_scans=across),
-            dd_gains.freq_bins(n_chan, freq, 0),
-        )
-    n_antenna = len(info.antennas)
-    information = {
-        d.label: {
-            key: Information.empty(t_bins, f_bins, n_antenna)
-            for key, (t_bins, f_bins) in bins.items()
-        }
-        for d in plan.directions
-    }
-    total = dict.fromkeys(information, 0.0)
-    noise = {ddid: Noise() for ddid in plan.rows.ddids}
-    rng = np.random.default_rng(0)
-    bad = dict.fromkeys(plan.models, 0)
-    with ms.opened(info.path) as main:
-        for block in blocks(plan.rows, plan.data_column, plan.models, main):
-            hands = block.hands
-            weight = block.weight[..., hands]
-            for name, model in block.models.items():
-                bad[name] += int(np.count_nonzero(~np.isfinite(model) & ~block.flag))
-            residual = (block.data - block.models[plan.all_column])[..., hands]
-            # Fields of one group are kept apart: their baselines see other phase centres.
-            baseline = (
-                (block.scans * n_antenna + block.antenna1) * n_antenna + block.antenna2
-            ).astype(np.int64)
-            noise[block.description.id].values.append(
-                dd_gate.scatter(residual, weight, baseline, block.times_s, rng)
-            )
-            t_bins, f_bins = bins[block.key]
-            when = t_bins[dd_gains.time_index(plan.rows.axes[block.key], block.times_s)]
-            for d in plan.directions:
-                power = (weight * np.abs(block.models[d.column][..., hands]) ** 2).mean(axis=-1)
-                information[d.label][block.key].add(
-                    power.astype(np.float64), when, f_bins, (block.antenna1, block.antenna2)
-                )
-                total[d.label] += float(power.sum()) * hands.size
-            progress.advance(block.rows.size)
-    _refuse_bad(plan, bad, total)
-    scale = {ddid: one.weight_scale for ddid, one in noise.items()}
-    directions = []
-    for d in plan.directions:
-        pieces = [
-            math.sqrt(scale[ddid]) * one.snr for (_, ddid), one in information[d.label].items()
-        ]
-        values = np.concatenate(pieces)
-        snr = float(np.median(values)) if values.size else 0.0
-        mean_scale = float(np.mean(list(scale.values())))
-        whole = math.sqrt(total[d.label] * mean_scale)
-        decision, reason = dd_gate.decide(snr, whole, min_snr=plan.options.min_snr)
-        if d.label in plan.options.decisions:
-            decision, reason = plan.options.decisions[d.label], "as asked for with --decide"
-        directions.append(
-            replace(d, snr_per_solution=snr, snr_total=whole, decision=decision, reason=reason)
-        )
-    return noise, replace(plan, directions=tuple(directions)), information
-
-
-def _refuse_bad(plan: Plan, bad: dict[str, int], total: dict[str, float]) -> None:
-    path = plan.rows.info.path
-    for name, count in bad.items():
-        if count:
-            raise DataError(
-                f"{path}: {name} has {count} values that are no numbers; predict it again."
-            )
-    columns = {d.label: d.column for d in plan.directions}
-    for label, power in total.items():
-        if power == 0:
-            raise DataError(
-                f"{path}: {columns[label]} is zero everywhere in the selected data; predict it again."
-            )
-
-
-def _weight_words(noise: dict[int, Noise]) -> list[str]:
-    words = []
-    for ddid, one in noise.items():
-        if one.weight_scale != 1.0:
-            words.append(
-                f"data description {ddid}: the weights promise {1 / one.ratio:.3g} times the noise that the "
-                "data show; scaled for the solve by what the data show"
-            )
-    return words
 
 
 # ---------------------------------------------------------------- the solve

@@ -8,7 +8,7 @@ from pathlib import Path
 from peelkit.core.dd_terms import TermChoice
 
 DEFAULT_TERMS = (
-    TermChoice("G", "diag_complex", "60s", "spw"),
+    TermChoice("G", "diag_complex", "10s", "spw"),
     TermChoice("K", "none", "10s", "spw"),
     TermChoice("dE", "diag_complex", "60s", "1chan"),
 )

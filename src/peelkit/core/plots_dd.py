@@ -14,7 +14,7 @@ from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.plots import COLUMNS, compressed_minutes, new_figure, save
 
 if TYPE_CHECKING:
-    from peelkit.core.ddsolve import Plan
+    from peelkit.core.dd_plan import Plan
 
 MARKERS = ("o", "x")
 

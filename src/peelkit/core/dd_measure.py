@@ -1,0 +1,149 @@
+"""One pass over the data before a solve: their noise, and the S/N of every solution to come."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit.core import dd_gains, dd_gate, dd_terms
+from peelkit.core.dd_data import Block, blocks
+from peelkit.core.dd_gains import Key
+from peelkit.core.dd_gate import Information, Noise
+from peelkit.core.dd_plan import Plan
+from peelkit.errors import DataError
+from peelkit.io import ms
+from peelkit.progress import Progress
+
+
+def gate(plan: Plan, progress: Progress) -> tuple[dict[int, Noise], Plan, list[str]]:
+    """Measure noise and S/N in one pass over the data, and decide on each direction.
+
+    Returns
+    -------
+    dict of int
+        Noise by data description.
+    Plan
+        With the decisions.
+    list of str
+        Warnings of direction-independent terms whose solutions are too weak.
+    """
+    info = plan.rows.info
+    dependent = next(term for term in plan.options.terms if term.direction_dependent)
+    meters = {d.label: _Meter.of(plan, d.column, dependent) for d in plan.directions}
+    independent = {
+        term.name: _Meter.of(plan, plan.all_column, term)
+        for term in plan.options.terms
+        if not term.direction_dependent and term.type != dd_terms.NONE
+    }
+    n_antenna = len(info.antennas)
+    noise = {ddid: Noise() for ddid in plan.rows.ddids}
+    rng = np.random.default_rng(0)
+    bad = dict.fromkeys(plan.models, 0)
+    with ms.opened(info.path) as main:
+        for block in blocks(plan.rows, plan.data_column, plan.models, main):
+            hands = block.hands
+            weight = block.weight[..., hands]
+            for name, model in block.models.items():
+                bad[name] += int(np.count_nonzero(~np.isfinite(model) & ~block.flag))
+            residual = (block.data - block.models[plan.all_column])[..., hands]
+            baseline = (block.scans * n_antenna + block.antenna1) * n_antenna + block.antenna2
+            noise[block.description.id].values.append(
+                dd_gate.scatter(residual, weight, baseline, block.times_s, rng)
+            )
+            for meter in (*meters.values(), *independent.values()):
+                meter.add(block, plan.rows.axes[block.key])
+            progress.advance(block.rows.size)
+    _refuse_bad(plan, bad, {label: meter.total for label, meter in meters.items()})
+    scale = {ddid: one.weight_scale for ddid, one in noise.items()}
+    directions = []
+    for d in plan.directions:
+        meter = meters[d.label]
+        snr = meter.snr(scale)
+        whole = math.sqrt(meter.total * float(np.mean(list(scale.values()))))
+        decision, reason = dd_gate.decide(snr, whole, min_snr=plan.options.min_snr)
+        if d.label in plan.options.decisions:
+            decision, reason = plan.options.decisions[d.label], "as asked for with --decide"
+        directions.append(
+            replace(d, snr_per_solution=snr, snr_total=whole, decision=decision, reason=reason)
+        )
+    warnings = [
+        f"{name}: S/N {meter.snr(scale):.1f} per solution, below {plan.options.min_snr:g}: use a longer "
+        f"--{name.lower()}-time, or --{name.lower()} none"
+        for name, meter in independent.items()
+        if meter.snr(scale) < plan.options.min_snr
+    ]
+    return noise, replace(plan, directions=tuple(directions)), warnings
+
+
+@dataclass
+class _Meter:
+    """Information that the data have on the gains of one term, for the sky in one column."""
+
+    column: str
+    bins: dict[Key, tuple[NDArray[np.int64], NDArray[np.int64]]]
+    information: dict[Key, Information]
+    total: float = 0.0
+
+    @classmethod
+    def of(cls, plan: Plan, column: str, choice: dd_terms.TermChoice) -> _Meter:
+        """Nothing measured yet."""
+        info = plan.rows.info
+        bins = {}
+        for key, axis in plan.rows.axes.items():
+            spw = info.spws[info.data_descriptions[key[1]].spw]
+            width, n_chan = float(np.median(np.abs(spw.width_hz))), spw.freq_hz.size
+            time = dd_terms.time_integrations(choice.time, plan.rows.integration_s[key[1]])
+            freq = dd_terms.freq_channels(choice.freq, width, n_chan)
+            across = "scan" in plan.options.combine
+            bins[key] = (
+                dd_gains.time_bins(axis, time, across_scans=across),
+                dd_gains.freq_bins(n_chan, freq, 0),
+            )
+        empty = {key: Information.empty(*both, len(info.antennas)) for key, both in bins.items()}
+        return cls(column, bins, empty)
+
+    def add(self, block: Block, axis: dd_gains.TimeAxis) -> None:
+        """Count a block."""
+        hands = block.hands
+        model = block.models[self.column][..., hands]
+        power = (block.weight[..., hands] * np.abs(model) ** 2).mean(axis=-1).astype(np.float64)
+        t_bins, f_bins = self.bins[block.key]
+        when = t_bins[dd_gains.time_index(axis, block.times_s)]
+        self.information[block.key].add(power, when, f_bins, (block.antenna1, block.antenna2))
+        self.total += float(power.sum()) * hands.size
+
+    def snr(self, scale: dict[int, float]) -> float:
+        """Median S/N of a solution; 0 without data."""
+        pieces = [math.sqrt(scale[ddid]) * one.snr for (_, ddid), one in self.information.items()]
+        values = np.concatenate(pieces)
+        return float(np.median(values)) if values.size else 0.0
+
+
+def _refuse_bad(plan: Plan, bad: dict[str, int], total: dict[str, float]) -> None:
+    path = plan.rows.info.path
+    for name, count in bad.items():
+        if count:
+            raise DataError(
+                f"{path}: {name} has {count} values that are no numbers; predict it again."
+            )
+    columns = {d.label: d.column for d in plan.directions}
+    for label, power in total.items():
+        if power == 0:
+            raise DataError(
+                f"{path}: {columns[label]} is zero everywhere in the selected data; predict it again."
+            )
+
+
+def weight_words(noise: dict[int, Noise]) -> list[str]:
+    """What to tell of weights that were not believed."""
+    words = []
+    for ddid, one in noise.items():
+        if one.weight_scale != 1.0:
+            words.append(
+                f"data description {ddid}: the weights promise {1 / one.ratio:.3g} times the noise that the "
+                "data show; scaled for the solve by what the data show"
+            )
+    return words

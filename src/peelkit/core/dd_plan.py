@@ -1,0 +1,141 @@
+"""What a direction-dependent solve will do, settled from options, sidecar and MS before any work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from peelkit import sidecar
+from peelkit.core import dd_gate, dd_terms
+from peelkit.core.dd_data import Rows, gather
+from peelkit.core.dd_gate import Direction
+from peelkit.core.ddsolve_options import DdOptions
+from peelkit.core.selfcal import choose_refants
+from peelkit.errors import DataError, OptionError
+from peelkit.io import ms
+from peelkit.io.survey import survey
+from peelkit.progress import Progress
+from peelkit.selection import Selection
+
+# Columns that a result must not go to.
+PROTECTED = frozenset({"DATA", "FLAG", "WEIGHT", "SIGMA", "UVW", "MODEL_DATA"})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is solved, settled before any work."""
+
+    options: DdOptions
+    rows: Rows
+    data_column: str
+    all_column: str
+    directions: tuple[Direction, ...]
+    refant: str
+    folder: Path
+    uv_range_m: tuple[float, float]
+
+    @property
+    def used(self) -> dict[str, str]:
+        """Label to column of the directions of the solve: all that are not skipped."""
+        return {d.label: d.column for d in self.directions if d.decision != dd_gate.SKIP}
+
+    @property
+    def peeled(self) -> list[str]:
+        """Labels with gains of their own."""
+        return [d.label for d in self.directions if d.decision == dd_gate.PEEL]
+
+    @property
+    def subtracted(self) -> list[str]:
+        """Labels that the output column does not have any more."""
+        if self.options.keep:
+            return []
+        return [name for name in self.used if name in (self.options.subtract or self.used)]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Model columns that are read."""
+        return (self.all_column, *(d.column for d in self.directions))
+
+
+def settle(info: ms.MsInfo, selection: Selection, options: DdOptions, progress: Progress) -> Plan:
+    """Check options, columns and selection, and read what is needed of the rows.
+
+    Raises
+    ------
+    OptionError, DataError
+        If something is missing, contradictory, or would be replaced without leave.
+    """
+    uv_range = dd_terms.uv_range_m(selection.uvrange)
+    all_column, directions = _directions(info, options)
+    labels = {d.label for d in directions}
+    for label in (*options.subtract, *options.decisions):
+        if label not in labels:
+            raise OptionError(
+                f"{label!r}: no such direction; there are {', '.join(sorted(labels))}."
+            )
+    if options.subtract and options.keep:
+        raise OptionError("--subtract and --keep exclude each other; give one.")
+    if options.column.upper() in PROTECTED or options.column in {d.column for d in directions}:
+        raise OptionError(
+            f"--column {options.column}: an input; name another column, such as PEELED_DATA."
+        )
+    if options.column == all_column:
+        raise OptionError(f"--column {options.column}: the all-sky model; name another column.")
+    word = options.datacolumn
+    if word == "auto":
+        word = "corrected" if "CORRECTED_DATA" in info.columns else "data"
+    data_column = info.data_column(word)
+    if options.corrected and options.column == "CORRECTED_DATA":
+        raise OptionError("--corrected writes CORRECTED_DATA; name another --column.")
+    if options.column == data_column:
+        raise OptionError(
+            f"--column {options.column}: the data that are solved; name another column, or "
+            "--datacolumn data."
+        )
+    targets = [
+        *([] if options.keep else [options.column]),
+        *(["CORRECTED_DATA"] if options.corrected else []),
+    ]
+    present = [name for name in targets if name in info.columns]
+    if present and not options.overwrite:
+        raise DataError(
+            f"{info.path}: {' and '.join(present)} exist and would be replaced; allow it with --overwrite "
+            "('peelkit undo' puts them back)."
+        )
+    rows = ms.select_rows(info, replace(selection, uvrange=""))
+    gathered = gather(info, rows, combine_fields="field" in options.combine)
+    found = survey(info, replace(selection, uvrange=""), progress)
+    refant = choose_refants(info, found, options.refant)[0]
+    folder = options.out or info.path.with_name(f"{info.path.stem}.ddsolve")
+    return Plan(
+        options, gathered, data_column, all_column, tuple(directions), refant, folder, uv_range
+    )
+
+
+def _directions(info: ms.MsInfo, options: DdOptions) -> tuple[str, list[Direction]]:
+    if options.plan is not None:
+        if options.all_column or options.peel:
+            raise OptionError("--from brings the columns; leave --all and --peel out.")
+        record = sidecar.read(options.plan, "predict-region")["results"]
+        all_column = record.get("all_column") or ""
+        if not all_column:
+            raise DataError(
+                f"{options.plan}: no all-sky column was written; run predict-region with --all-column."
+            )
+        directions = [
+            Direction(d["label"], d["column"], d["ra_deg"], d["dec_deg"], d["flux_jy"])
+            for d in record["directions"]
+        ]
+    else:
+        if not options.all_column or not options.peel:
+            raise OptionError(
+                "name the model columns: --all COLUMN and --peel COLUMN, or --from the sidecar of "
+                "predict-region."
+            )
+        all_column = options.all_column
+        if len(set(options.peel)) < len(options.peel) or all_column in options.peel:
+            raise OptionError("--peel: a column is given twice; each direction needs its own.")
+        directions = [Direction(name, name) for name in options.peel]
+    for name in (all_column, *(d.column for d in directions)):
+        info.require(name, "make it with 'peelkit predict-region' or 'peelkit add-model-col'.")
+    return all_column, directions
