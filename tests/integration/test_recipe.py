@@ -89,6 +89,31 @@ def test_a_second_run_repeats_nothing(whole: Path) -> None:
     assert shell(whole, "other.ms", "out").wait() == 2
 
 
+def duration(folder: Path, step: str) -> float:
+    """Seconds that a finished step took."""
+    begun, done = ((folder / f"out/{step}.{end}").stat().st_mtime for end in ("begun", "done"))
+    return done - begun
+
+
+def kill_in(step: str, folder: Path, after: float) -> None:
+    """Run the chain and kill it this long [s] after the step began; sooner, should it be over by then."""
+    begun, done = folder / f"out/{step}.begun", folder / f"out/{step}.done"
+    while True:
+        # Its own marker from the time before stays: it allows the step to replace its products.
+        marked = begun.stat().st_mtime_ns if begun.exists() else None
+        process = shell(folder, "sim.ms", "out")
+        while not begun.exists() or begun.stat().st_mtime_ns == marked:
+            assert process.poll() is None, (folder / "stderr").read_text()
+            time.sleep(0.02)
+        time.sleep(after)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if not done.exists():
+            return
+        done.unlink()
+        after /= 2
+
+
 def test_killed_in_every_step_and_started_again_it_ends_the_same(
     whole: Path, tmp_path: Path
 ) -> None:
@@ -97,18 +122,7 @@ def test_killed_in_every_step_and_started_again_it_ends_the_same(
     with table(f"{folder}/sim.ms", ack=False) as main:
         data = main.getcol("DATA")
     for step in STEPS:
-        process = shell(folder, "sim.ms", "out")
-        begun = folder / f"out/{step}.begun"
-        while not begun.exists():
-            assert process.poll() is None, (folder / "stderr").read_text()
-            time.sleep(0.02)
-        time.sleep(1.5)  # in the middle of it: the fastest take about two seconds
-        finished = (folder / f"out/{step}.done").exists()
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not finished or step in ("mask", "stats"), (
-            f"{step} was over before it could be killed"
-        )
+        kill_in(step, folder, 0.6 * duration(whole, step))
     assert shell(folder, "sim.ms", "out").wait() == 0, (folder / "stderr").read_text()
     for one, other in zip(table_1(whole), table_1(folder), strict=True):
         assert other == pytest.approx(one, rel=1e-3)
