@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,15 @@ from click.testing import CliRunner, Result
 
 from makems import MsRecipe, make_ms
 from peelkit.cli.main import cli
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what the tests start, also where the tests run in the background.
+
+    A shell without job control starts background jobs with SIGINT ignored, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

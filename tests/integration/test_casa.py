@@ -136,8 +136,11 @@ def test_no_child_outlives_its_parent(point_ms: Path, tmp_path: Path, how: signa
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     parent.send_signal(how)
-    parent.wait(20)
-    parent.stdout.close()
+    try:
+        parent.wait(20)
+    finally:
+        parent.kill()
+        parent.stdout.close()
     for _ in range(50):
         state = Path(f"/proc/{child}/stat")
         if not state.exists() or state.read_text().split(")")[1].split()[0] == "Z":
