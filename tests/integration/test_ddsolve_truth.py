@@ -253,7 +253,7 @@ def test_a_residual_worse_than_before_is_refused_and_the_ms_is_as_it_was(
 
 def test_the_solve_in_chunks_of_memory_is_the_solve_in_one(two, copy_ms, tmp_path) -> None:
     # Pure: the chunk is a whole number of intervals that fits.
-    from peelkit.core import ddsolve
+    from peelkit.core import dd_solve
     from peelkit.core.dd_plan import Plan
 
     info = ms.read_info(two[0])
@@ -263,8 +263,8 @@ def test_the_solve_in_chunks_of_memory_is_the_solve_in_one(two, copy_ms, tmp_pat
     plan = Plan(DdOptions(memory_gib=0.5), selected, "DATA", "ALL", (), "ea01", tmp_path, (0, 0))
     family = solvecopy.families(info, [0, 1])[0]
     terms = [quartical.Term("G", "phase", 2, 0), quartical.Term("dE", "complex", 3, 0, True)]
-    assert ddsolve.time_chunk(plan, family, terms, threads=1) == 0
-    tiny = ddsolve.time_chunk(plan, family, terms, threads=20_000)
+    assert dd_solve.time_chunk(plan, family, terms, threads=1) == 0
+    tiny = dd_solve.time_chunk(plan, family, terms, threads=20_000)
     assert tiny % 6 == 0 and tiny > 0
 
 

@@ -21,8 +21,8 @@ DIAGONAL = ("diag_complex", "phase", "amplitude", "complex")
 DELAYS = ("delay", "delay_and_offset", "delay_and_tec", "delay_tec_and_offset", "tec_and_offset")
 OTHERS = ("leakage", "rotation", "rotation_measure", "crosshand_phase")
 
-TIME_HELP = "Its time interval: 10s, 0.5min, 3int (integrations), or inf (a scan)."
-FREQ_HELP = "Its frequency interval: 64MHz, 8chan, or spw."
+TIME_HELP = "Its time interval: auto (chosen from the data), 10s, 0.5min, 3int (integrations), or inf (a scan)."
+FREQ_HELP = "Its frequency interval: auto, 64MHz, 8chan, or spw."
 
 
 def _term(name: str, types: tuple[str, ...], default: tuple[str, str, str], what: str) -> Any:
@@ -75,10 +75,10 @@ def _decisions(
     "--datacolumn", type=click.Choice(["auto", "data", "corrected"]), default="auto",
     show_default=True, help="Data to solve: auto takes CORRECTED_DATA if it is there, else DATA.",
 )  # fmt: skip
-@_term("g", (*DIAGONAL, "none"), ("diag_complex", "10s", "spw"), "Direction-independent gain G.")
+@_term("g", (*DIAGONAL, "none"), ("diag_complex", "auto", "spw"), "Direction-independent gain G.")
 @_term("k", (*DELAYS, "none"), ("none", "10s", "spw"), "Direction-independent delay K.")
 @_term(
-    "de", (*DIAGONAL, *DELAYS, *OTHERS), ("diag_complex", "60s", "1chan"),
+    "de", (*DIAGONAL, *DELAYS, *OTHERS), ("diag_complex", "auto", "auto"),
     "Gain dE of each direction.",
 )  # fmt: skip
 @click.option(
@@ -117,6 +117,10 @@ def _decisions(
 @click.option(
     "--corrected", is_flag=True,
     help="Write CORRECTED_DATA too: direction-independent gains taken out, nothing subtracted.",
+)  # fmt: skip
+@click.option(
+    "--balance/--no-balance", default=True, show_default=True,
+    help="Let the rest of the sky decide how a gain is shared between G and dE.",
 )  # fmt: skip
 @click.option(
     "--flag/--no-flag", default=True, show_default=True,

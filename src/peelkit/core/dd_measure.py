@@ -32,9 +32,9 @@ def gate(plan: Plan, progress: Progress) -> tuple[dict[int, Noise], Plan, list[s
     """
     info = plan.rows.info
     dependent = next(term for term in plan.options.terms if term.direction_dependent)
-    meters = {d.label: _Meter.of(plan, d.column, dependent) for d in plan.directions}
+    meters = {d.label: Meter.of(plan, d.column, dependent) for d in plan.directions}
     independent = {
-        term.name: _Meter.of(plan, plan.all_column, term)
+        term.name: Meter.of(plan, plan.all_column, term)
         for term in plan.options.terms
         if not term.direction_dependent and term.type != dd_terms.NONE
     }
@@ -79,7 +79,7 @@ def gate(plan: Plan, progress: Progress) -> tuple[dict[int, Noise], Plan, list[s
 
 
 @dataclass
-class _Meter:
+class Meter:
     """Information that the data have on the gains of one term, for the sky in one column."""
 
     column: str
@@ -88,13 +88,15 @@ class _Meter:
     total: float = 0.0
 
     @classmethod
-    def of(cls, plan: Plan, column: str, choice: dd_terms.TermChoice) -> _Meter:
+    def of(cls, plan: Plan, column: str, choice: dd_terms.TermChoice) -> Meter:
         """Nothing measured yet."""
         info = plan.rows.info
         bins = {}
         for key, axis in plan.rows.axes.items():
             spw = info.spws[info.data_descriptions[key[1]].spw]
             width, n_chan = float(np.median(np.abs(spw.width_hz))), spw.freq_hz.size
+            # The longest is what an interval that is still to be chosen can be.
+            choice = dd_terms.longest(choice)
             time = dd_terms.time_integrations(choice.time, plan.rows.integration_s[key[1]])
             freq = dd_terms.freq_channels(choice.freq, width, n_chan)
             across = "scan" in plan.options.combine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from peelkit.core.dd_gains import Key, Solutions
 from peelkit.io.gains import TermGains
 
 if TYPE_CHECKING:
+    from peelkit.core.dd_auto import Choice
+    from peelkit.core.dd_balance import Balance
     from peelkit.core.dd_gate import Noise
     from peelkit.core.dd_plan import Plan
     from peelkit.engines.quartical import Solved
@@ -186,6 +188,8 @@ def results(
     judged: Judgement | None,
     noise: Mapping[int, Noise],
     runs: Sequence[Solved],
+    balanced: Balance | None = None,
+    chosen: Choice | None = None,
 ) -> dict[str, Any]:
     """Figures for the sidecar."""
     total = judged.total if judged else Sums()
@@ -221,6 +225,8 @@ def results(
     return {
         "directions": directions,
         "terms": _terms(plan, by_term),
+        "intervals": None if chosen is None else _intervals(plan, chosen),
+        "balance": None if balanced is None else asdict(balanced),
         "output_column": None if plan.options.keep else plan.options.column,
         "corrected_column": "CORRECTED_DATA" if plan.options.corrected else None,
         "datacolumn": plan.data_column,
@@ -268,6 +274,33 @@ def results(
         },
         "solutions": [str(run.gains) for run in runs],
         "plots": [],
+    }
+
+
+def _intervals(plan: Plan, chosen: Choice) -> dict[str, Any]:
+    """What was tried, and what was chosen."""
+    integration = plan.rows.integration_s[plan.rows.ddids[0]]
+    return {
+        "base": {"integrations": chosen.base[0], "channels": chosen.base[1]},
+        "samples_held_out": chosen.samples,
+        "chosen": [
+            {"direction": label, "integrations": time, "channels": freq}
+            for label, (time, freq) in chosen.by_direction.items()
+        ],
+        "candidates": [
+            {
+                "term": one.term,
+                "direction": one.direction or None,
+                "integrations": one.time,
+                "channels": one.freq,
+                "time_interval_s": one.time * integration if one.time else None,
+                "chi2_held_out": one.score,
+                "excess": one.excess,
+                "sigma": one.sigma,
+                "parameters": one.parameters,
+            }
+            for one in chosen.candidates
+        ],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peelkit.engines import quartical
 from peelkit.errors import OptionError
@@ -15,6 +15,9 @@ _CHANNELS = re.compile(r"^\s*(\d+)\s*(chan|channels?|ch)\s*$", re.IGNORECASE)
 _HZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 
 NONE = "none"
+
+# An interval that is chosen from the data.
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,15 @@ def freq_channels(text: str, width_hz: float, n_chan: int) -> int:
     return 0 if count >= n_chan else count
 
 
+def longest(choice: TermChoice) -> TermChoice:
+    """The term with the longest intervals in place of ``auto``."""
+    return replace(
+        choice,
+        time="inf" if choice.time == AUTO else choice.time,
+        freq="spw" if choice.freq == AUTO else choice.freq,
+    )
+
+
 def check(choices: Sequence[TermChoice]) -> None:
     """Refuse choices that make no sense, before any data are read.
 
@@ -87,14 +99,18 @@ def check(choices: Sequence[TermChoice]) -> None:
     for choice in choices:
         if choice.type == NONE:
             continue
+        if AUTO in (choice.time, choice.freq) and choice.name == "K":
+            raise OptionError("--k-time and --k-freq: auto is for G and dE; give intervals.")
         try:
-            time_integrations(choice.time, 1.0)
+            if choice.time != AUTO:
+                time_integrations(choice.time, 1.0)
         except OptionError as error:
             raise OptionError(
-                f"--{choice.name.lower()}-time {choice.time!r}: use inf (a scan), 3int, or a time such as 60s "
-                "or 2min."
+                f"--{choice.name.lower()}-time {choice.time!r}: use auto, inf (a scan), 3int, or a time such as "
+                "60s or 2min."
             ) from error
-        freq_channels(choice.freq, 1.0, 1 << 30)
+        if choice.freq != AUTO:
+            freq_channels(choice.freq, 1.0, 1 << 30)
     g, k = (next((c for c in choices if c.name == name), None) for name in ("G", "K"))
     if (
         g

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,17 +16,26 @@ from typing import Any
 
 import numpy as np
 
-from peelkit.core import commit, dd_apply, dd_gains, dd_results, dd_terms, plots_dd
-from peelkit.core.dd_data import Rows, blocks
+from peelkit.core import (
+    commit,
+    dd_apply,
+    dd_auto,
+    dd_balance,
+    dd_gains,
+    dd_results,
+    dd_solve,
+    dd_terms,
+    plots_dd,
+)
+from peelkit.core.dd_data import blocks
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_measure import gate, weight_words
 from peelkit.core.dd_plan import Plan, settle
 from peelkit.core.ddsolve_options import DdOptions
 from peelkit.engines import casa as casa_engine
 from peelkit.engines import quartical
-from peelkit.errors import DataError, OptionError
-from peelkit.io import journal, ms, solvecopy
-from peelkit.io.gains import read_gains
+from peelkit.errors import DataError
+from peelkit.io import journal, ms
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
 from peelkit.selection import Selection
@@ -72,19 +80,26 @@ def ddsolve(
     runs: list[quartical.Solved] = []
     groups: dict[Key, Solutions] = {}
     judged: dd_results.Judgement | None = None
+    balanced: dd_balance.Balance | None = None
+    chosen: dd_auto.Choice | None = None
     writes: tuple[str, ...] = ()
     if not plan.used:
         reasons = "; ".join(f"{d.label}: {d.reason}" for d in plan.directions)
         refusal = f"{path}: no direction to peel or subtract ({reasons}); the MS is as it was."
     else:
         scale = {ddid: one.weight_scale for ddid, one in noise.items()}
-        groups, runs = _solve(plan, scale, extra, progress)
+        plan, chosen = _with_intervals(plan, scale, extra, progress)
+        groups, runs = dd_solve.solve(plan, scale, extra, progress)
+        if chosen is not None:
+            groups = dd_auto.lengthened(groups, plan, chosen.by_direction)
+        if options.balance:
+            groups, balanced = dd_balance.balance(plan, groups, scale, progress)
         progress.stage("subtracting", total=plan.rows.rows.size)
         judged, writes = _apply(plan, groups, scale, progress)
         refusal = judged.refusal
         if refusal:
             writes = ()
-    results = dd_results.results(plan, groups, judged, noise, runs)
+    results = dd_results.results(plan, groups, judged, noise, runs, balanced, chosen)
     if groups and options.plots:
         progress.stage("plots")
         results["plots"] = [
@@ -119,6 +134,30 @@ def ddsolve(
 # ---------------------------------------------------------------- before the solve
 
 
+def _with_intervals(
+    plan: Plan, scale: dict[int, float], extra: dict[str, str], progress: Progress
+) -> tuple[Plan, dd_auto.Choice | None]:
+    """The plan with intervals in place of ``auto``, and how they were chosen."""
+    if not dd_auto.wanted(plan.options.terms):
+        return plan, None
+    if not plan.peeled:
+        terms = tuple(dd_terms.longest(term) for term in plan.options.terms)
+        return replace(plan, options=replace(plan.options, terms=terms)), None
+    chosen = dd_auto.choose(plan, scale, extra, progress)
+    n_chan, n_time = dd_auto.sizes(plan.rows)
+    directions = []
+    for d in plan.directions:
+        if d.label in chosen.by_direction:
+            # The gate measured the longest; information adds up.
+            time, freq = chosen.by_direction[d.label]
+            share = (time or n_time) * (freq or n_chan) / (n_time * n_chan)
+            d = replace(d, snr_per_solution=d.snr_per_solution * math.sqrt(share))
+        directions.append(d)
+    log.info("intervals: %s", ", ".join(f"{t.name} {t.time} {t.freq}" for t in chosen.terms))
+    options = replace(plan.options, terms=chosen.terms)
+    return replace(plan, options=options, directions=tuple(directions)), chosen
+
+
 def _make_folder(folder: Path, *, overwrite: bool) -> None:
     if folder.exists() and any(folder.iterdir()):
         unfinished = (folder / RUNNING).exists()
@@ -138,115 +177,6 @@ def _make_folder(folder: Path, *, overwrite: bool) -> None:
         raise DataError(
             f"{folder}: cannot be made ({error.strerror}); give another place with --out."
         ) from error
-
-
-# ---------------------------------------------------------------- the solve
-
-
-def _solve(
-    plan: Plan, scale: dict[int, float], extra: dict[str, str], progress: Progress
-) -> tuple[dict[Key, Solutions], list[quartical.Solved]]:
-    info, options = plan.rows.info, plan.options
-    across = "scan" in options.combine
-    used = plan.used
-    pinned = (0, *(n for n, name in enumerate(used, start=1) if name not in plan.peeled))
-    choices = [term for term in options.terms if plan.peeled or not term.direction_dependent]
-    names = [antenna.name for antenna in info.antennas]
-    ddid_of_row = _ddid_of_rows(plan.rows)
-    groups: dict[Key, Solutions] = {}
-    runs = []
-    for number, family in enumerate(solvecopy.families(info, plan.rows.ddids)):
-        inside = np.isin(ddid_of_row, family.ddids)
-        copy = plan.folder / f"work{number}.ms"
-        progress.stage("copying the data for the solve")
-        solvecopy.make_solve_copy(
-            info, copy, plan.rows.rows[inside], family,
-            data_column=plan.data_column, models=(plan.all_column, *used.values()),
-            scans=plan.rows.scans[inside], combine_fields=plan.rows.combine_fields,
-            weight_scale=scale,
-        )  # fmt: skip
-        integration = float(np.median([plan.rows.integration_s[d] for d in family.ddids]))
-        terms = dd_terms.build(
-            choices, integration_s=integration, width_hz=family.width_hz, n_chan=family.n_chan,
-            pinned=pinned, across_scans=across,
-        )  # fmt: skip
-        if not terms:
-            raise OptionError(
-                "no term to solve: every direction is subtracted as it is, and --g is none."
-            )
-        threads = options.threads or len(os.sched_getaffinity(0))
-        chunk = time_chunk(plan, family, terms, threads)
-        full = any(term.type in quartical.FULL_TYPES for term in terms)
-        n_corr = len(family.correlations)
-        with ms.opened(copy) as main:
-            spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM")
-        job = quartical.Job(
-            copy,
-            dd_terms.recipe(plan.all_column, list(used.values())),
-            terms,
-            names.index(plan.refant),
-            dd_terms.iterations(terms, rounds=options.rounds, each=options.iterations),
-            weight_column="WEIGHT_SPECTRUM" if spectrum else "WEIGHT",
-            time_chunk=chunk,
-            uv_range_m=plan.uv_range_m,
-            threads=threads,
-            select_corr=(0, 3) if n_corr == 4 and not full else (),
-            extra=extra,
-        )
-        log.info("recipe %s, terms %s", job.recipe, " ".join(term.name for term in terms))
-        progress.stage("solving (QuartiCal)")
-        run = quartical.solve(job, plan.folder / f"quartical{number}")
-        runs.append(run)
-        groups |= _read_groups(plan, family, terms, run, chunk)
-        shutil.rmtree(copy)
-    return groups, runs
-
-
-def _ddid_of_rows(rows: Rows) -> Any:
-    pieces = []
-    with ms.opened(rows.info.path) as main:
-        for start, count in ms.row_ranges(rows.rows.size, 8):
-            pieces.append(ms.get(main, "DATA_DESC_ID", rows.rows[start : start + count]))
-    return np.concatenate(pieces)
-
-
-def time_chunk(
-    plan: Plan, family: solvecopy.Family, terms: list[quartical.Term], threads: int
-) -> int:
-    """Integrations at a time that fit the memory; 0 for all."""
-    axes = [axis for (_, ddid), axis in plan.rows.axes.items() if ddid in family.ddids]
-    longest = max(axis.times_s.size for axis in axes)
-    rows_per_time = plan.rows.rows.size / sum(axis.times_s.size for axis in plan.rows.axes.values())
-    per_sample = quartical.SAMPLE_BYTES + quartical.DIRECTION_BYTES * max(0, len(plan.used) - 2)
-    per_time = rows_per_time * family.n_chan * len(family.correlations) * per_sample
-    budget = max(plan.options.memory_gib * 2**30 - quartical.BASE_BYTES, 0.1 * 2**30) / threads
-    fits = int(budget / per_time)
-    if fits >= longest:
-        return 0
-    # Whole intervals of every term, where that is possible.
-    step = math.lcm(*(term.time_interval for term in terms if term.time_interval))
-    return max(step, fits // step * step)
-
-
-def _read_groups(
-    plan: Plan,
-    family: solvecopy.Family,
-    terms: list[quartical.Term],
-    run: quartical.Solved,
-    chunk: int,
-) -> dict[Key, Solutions]:
-    found: dict[Key, list[Any]] = {}
-    for term in terms:
-        for gains in read_gains(run.gains, term.name):
-            field = -1 if plan.rows.combine_fields else gains.field
-            found.setdefault((field, family.ddids[gains.ddid]), []).append(gains)
-    intervals = [(term.time_interval, term.freq_interval, term.across_scans) for term in terms]
-    return {
-        key: dd_gains.assemble(
-            plan.rows.axes[key], gains, intervals, n_chan=family.n_chan, chunk=chunk
-        )
-        for key, gains in found.items()
-    }
 
 
 # ---------------------------------------------------------------- after the solve

@@ -8,9 +8,9 @@ from pathlib import Path
 from peelkit.core.dd_terms import TermChoice
 
 DEFAULT_TERMS = (
-    TermChoice("G", "diag_complex", "10s", "spw"),
+    TermChoice("G", "diag_complex", "auto", "spw"),
     TermChoice("K", "none", "10s", "spw"),
-    TermChoice("dE", "diag_complex", "60s", "1chan"),
+    TermChoice("dE", "diag_complex", "auto", "auto"),
 )
 
 
@@ -48,6 +48,8 @@ class DdOptions:
         Column for the peeled data.
     corrected : bool
         Write CORRECTED_DATA too: direction-independent gains taken out, nothing subtracted.
+    balance : bool
+        Let the rest of the sky decide what is G and what is dE (`peelkit.core.dd_balance`).
     flag : bool
         Flag what failed solutions serve.
     memory_gib : float
@@ -77,6 +79,7 @@ class DdOptions:
     keep: bool = False
     column: str = "PEELED_DATA"
     corrected: bool = False
+    balance: bool = True
     flag: bool = True
     memory_gib: float = 2.0
     threads: int = 0

@@ -1,0 +1,531 @@
+"""Intervals of G and dE, chosen by how well they predict data that the solve has not seen.
+
+One solve at the shortest intervals that the S/N allows, with a part of the data held out, gives the whole
+gain E(t, f) towards each direction. Each candidate is the nearest ``G(t_G) dE(t, f)`` with longer
+intervals to that, weighted with the information of each solution, and is scored on what was held out:
+too long an interval misses what changes, too short a one carries noise (cross-validation; science.md,
+conclusion 3). The longest that costs nothing wins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit.core import dd_gains, dd_solve, dd_terms
+from peelkit.core.dd_data import Rows, blocks, gather
+from peelkit.core.dd_gains import Key, Solutions
+from peelkit.core.dd_measure import Meter
+from peelkit.core.dd_plan import Plan
+from peelkit.core.dd_terms import TermChoice
+from peelkit.io import ms
+from peelkit.progress import Progress
+
+# Share of the cells (row, channel) that is held out.
+HELD_OUT = 0.25
+
+# Least S/N of the solutions that candidates are made from.
+BASE_SNR = 4.0
+
+# An interval costs nothing if its score is above the best by no more than this share of it, or by this
+# many times the scatter of the difference.
+COST, SIGMAS = 0.01, 2.0
+
+# Samples (row x channel) that the choice is made on: more would not change it.
+MOST_SAMPLES = 800_000
+
+# Alternations between G and dE.
+ALTERNATIONS = 8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Intervals that were tried.
+
+    Parameters
+    ----------
+    term : str
+        ``dE`` or ``G``.
+    direction : str
+        Label; empty for G.
+    time, freq : int
+        Integrations and channels; 0 for a scan, and the spw.
+    score : float
+        Chi-squared of the data held out, 1 for noise.
+    excess, sigma : float
+        Above the best, and the scatter of that difference.
+    parameters : int
+        Real numbers that would be solved.
+    """
+
+    term: str
+    direction: str
+    time: int
+    freq: int
+    score: float
+    excess: float = math.nan
+    sigma: float = math.nan
+    parameters: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Intervals that were chosen, and why.
+
+    Parameters
+    ----------
+    terms : tuple of TermChoice
+        With intervals in place of ``auto``.
+    by_direction : dict of str
+        Label to (integrations, channels) of its dE.
+    candidates : tuple of Candidate
+        All that were tried.
+    base : tuple of int
+        Integrations and channels of the solve that they are made from.
+    samples : int
+        Cells (row, channel) that were held out.
+    """
+
+    terms: tuple[TermChoice, ...]
+    by_direction: dict[str, tuple[int, int]]
+    candidates: tuple[Candidate, ...]
+    base: tuple[int, int]
+    samples: int
+
+
+def wanted(terms: Sequence[TermChoice]) -> bool:
+    """Whether an interval is to be chosen."""
+    return any(
+        dd_terms.AUTO in (term.time, term.freq) for term in terms if term.type != dd_terms.NONE
+    )
+
+
+def held_out(rows: NDArray[np.int64], n_chan: int) -> NDArray[np.bool_]:
+    """Cells that are held out, shape (row, chan): the same ones whenever a row is asked for."""
+    number: Any = rows.astype(np.uint64)[:, None] * np.uint64(n_chan) + np.arange(
+        n_chan, dtype=np.uint64
+    )
+    # SplitMix64 (Steele et al. 2014): scattered, and without state.
+    with np.errstate(over="ignore"):
+        z: Any = number + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    return np.asarray(z < np.uint64(int(HELD_OUT * 2**64)))
+
+
+def choose(
+    plan: Plan,
+    scale: Mapping[int, float],
+    extra: dict[str, str],
+    progress: Progress,
+) -> Choice:
+    """Choose the intervals that are ``auto``."""
+    dependent = next(term for term in plan.options.terms if term.direction_dependent)
+    part = replace(plan, rows=sample(plan.rows))
+    base = base_intervals(part, dependent, scale)
+    first = replace(
+        dependent,
+        type="diag_complex",
+        time=f"{base[0]}int" if base[0] else "inf",
+        freq=f"{base[1]}chan" if base[1] else "spw",
+    )
+    probe = replace(part, options=replace(plan.options, terms=(first,), rounds=1))
+
+    def hide(copy: Path, rows: NDArray[np.int64]) -> None:
+        info = ms.read_info(copy)
+        with ms.opened(copy, write=True) as main:
+            for description, chunk in ms.chunks(main, info, np.arange(info.n_rows)):
+                n_chan = info.spws[description.spw].freq_hz.size
+                hidden = held_out(rows[chunk], n_chan)
+                flag = ms.get(main, "FLAG", chunk) | hidden[:, :, None]
+                ms.put(main, "FLAG", chunk, flag)
+
+    groups, _ = dd_solve.solve(probe, dict(scale), extra, progress, name="probe", prepare=hide)
+    progress.stage("choosing intervals")
+    tables = {key: Table.of(one) for key, one in groups.items()}
+    return _decide(plan, part, tables, _Score(part, scale, tables), base)
+
+
+def sample(rows: Rows) -> Rows:
+    """Part of the rows: whole scans, evenly through the observation, `MOST_SAMPLES` at most.
+
+    A single scan that is longer is cut: its first integrations are kept.
+    """
+    info = rows.info
+    ddid = rows.ddids[0]
+    n_chan = info.spws[info.data_descriptions[ddid].spw].freq_hz.size
+    most = max(1, MOST_SAMPLES // n_chan)
+    if rows.rows.size <= most:
+        return rows
+    scans, counts = np.unique(rows.scans, return_counts=True)
+    n_scan = max(1, int(most / counts.mean()))
+    kept = scans[np.unique(np.linspace(0, scans.size - 1, n_scan).round().astype(int))]
+    chosen = rows.rows[np.isin(rows.scans, kept)]
+    if chosen.size > 2 * most:
+        with ms.opened(info.path) as main:
+            times = ms.get(main, "TIME", chosen)
+        chosen = chosen[times <= np.quantile(times, most / chosen.size)]
+    return gather(info, chosen, combine_fields=rows.combine_fields)
+
+
+def base_intervals(
+    plan: Plan, dependent: TermChoice, scale: Mapping[int, float]
+) -> tuple[int, int]:
+    """Shortest intervals whose solutions towards the brightest direction have `BASE_SNR`.
+
+    What the user fixed stays. Integrations and channels; 0 for a scan, and the spw.
+    """
+    n_chan, n_time = sizes(plan.rows)
+    times = lengths(n_time) if dependent.time == dd_terms.AUTO else None
+    freqs = lengths(n_chan) if dependent.freq == dd_terms.AUTO else None
+    brightest = max(
+        (d for d in plan.directions if d.label in plan.peeled), key=lambda d: d.snr_total
+    )
+    ddid = plan.rows.ddids[0]
+    spw = plan.rows.info.spws[plan.rows.info.data_descriptions[ddid].spw]
+    width = float(np.median(np.abs(spw.width_hz)))
+    fixed_t = (
+        dd_terms.time_integrations(dependent.time, plan.rows.integration_s[ddid])
+        if not times
+        else 0
+    )
+    fixed_f = dd_terms.freq_channels(dependent.freq, width, n_chan) if not freqs else 0
+    shortest = TermChoice("dE", "diag_complex", "1int", "1chan")
+    meter = Meter.of(plan, brightest.column, shortest)
+    with ms.opened(plan.rows.info.path) as main:
+        for block in blocks(plan.rows, plan.data_column, (brightest.column,), main):
+            meter.add(block, plan.rows.axes[block.key])
+    snr = meter.snr(dict(scale))
+    # Information adds up: S/N grows with the root of what is put together.
+    pairs = [
+        (t, f) for t in (times if times else [fixed_t]) for f in (freqs if freqs else [fixed_f])
+    ]
+    pairs.sort(
+        key=lambda pair: (pair[0] or n_time) * (pair[1] or n_chan) + 1e-3 * (pair[0] or n_time)
+    )
+    for t, f in pairs:
+        if snr * math.sqrt((t or n_time) * (f or n_chan)) >= BASE_SNR:
+            return t, f
+    return pairs[-1]
+
+
+def sizes(rows: Rows) -> tuple[int, int]:
+    """Channels of the widest spw, and integrations of the longest scan."""
+    info = rows.info
+    n_chan = max(info.spws[info.data_descriptions[d].spw].freq_hz.size for d in rows.ddids)
+    n_time = max(
+        int(np.unique(axis.scans, return_counts=True)[1].max()) for axis in rows.axes.values()
+    )
+    return n_chan, n_time
+
+
+def lengths(n: int) -> list[int]:
+    """1, 2, 4 ... below ``n``, and 0 for all of it."""
+    found = [2**k for k in range(0, max(1, n).bit_length()) if 2**k < n]
+    return [*found, 0]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Gains towards all directions in one group at the base intervals.
+
+    Parameters
+    ----------
+    gains : ndarray of complex, shape (time, freq, antenna, direction, hand)
+        As solved; directions from 1.
+    weight : ndarray, shape of gains
+        Information of each; 0 where the solution failed.
+    t_bins, f_bins : ndarray of int
+        Base interval of each integration, and channel.
+    scans : ndarray of int, shape (time,)
+        Scan of each base interval.
+    """
+
+    gains: NDArray[np.complex128]
+    weight: NDArray[np.float64]
+    t_bins: NDArray[np.int64]
+    f_bins: NDArray[np.int64]
+    scans: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, solutions: Solutions) -> Table:
+        """Of the last term."""
+        term = solutions.terms[-1]
+        hands = [0, -1] if term.gains.shape[-1] > 1 else [0]
+        gains = term.gains[:, :, :, 1:][..., hands]
+        weight = term.information[:, :, :, 1:][..., hands]
+        if not np.any(weight):
+            weight = np.ones(gains.shape)
+        weight = np.where(term.flags[:, :, :, 1:, None], 0.0, weight)
+        t_bins = solutions.time_bins[-1]
+        first = np.unique(t_bins, return_index=True)[1]
+        return cls(gains, weight, t_bins, solutions.freq_bins[-1], solutions.axis.scans[first])
+
+    def longer(self, time: int, freq: int, base: tuple[int, int]) -> tuple[Bins, Bins]:
+        """Longer bin of each base bin in time, which end with the scan, and in frequency; 0 is all."""
+        count = np.arange(self.scans.size)
+        starts = np.ones(self.scans.size, dtype=bool)
+        starts[1:] = np.diff(self.scans) != 0
+        since = count - np.maximum.accumulate(np.where(starts, count, 0))
+        if time and base[0]:
+            starts |= since % max(1, time // base[0]) == 0
+        n_freq = self.gains.shape[1]
+        step = max(1, freq // base[1]) if freq and base[1] else n_freq
+        return np.cumsum(starts) - 1, np.arange(n_freq) // step
+
+
+Bins = NDArray[np.int64]
+
+
+def nearest(
+    table: Table,
+    direction: int,
+    dependent: tuple[Bins, Bins],
+    shared: Bins | None,
+    *,
+    phase_only: bool = False,
+) -> NDArray[np.complex128]:
+    """``G(t) dE(t, f)`` nearest to the gains towards a direction, by weighted alternating least squares.
+
+    Parameters
+    ----------
+    direction : int
+        From 0.
+    dependent : tuple of ndarray of int
+        Bins of dE in time and frequency.
+    shared : ndarray of int or None
+        Bins of G in time, which is one for all channels; None without G.
+    phase_only : bool
+        G has amplitude 1.
+
+    Returns
+    -------
+    ndarray of complex, shape (time, freq, antenna, hand)
+        At the base intervals.
+    """
+    gains, weight = table.gains[:, :, :, direction], table.weight[:, :, :, direction]
+    one_bin = np.zeros(gains.shape[1], dtype=np.int64)
+    fast = np.ones_like(gains)
+    slow = _mean(weight * gains, weight, *dependent)
+    if shared is None:
+        return slow
+    for _ in range(ALTERNATIONS):
+        fast = _mean(weight * gains * np.conj(slow), weight * np.abs(slow) ** 2, shared, one_bin)
+        if phase_only:
+            fast = fast / np.abs(fast)
+        slow = _mean(weight * gains * np.conj(fast), weight * np.abs(fast) ** 2, *dependent)
+    return slow * fast
+
+
+def _mean(top: NDArray[Any], bottom: NDArray[Any], t_bins: Bins, f_bins: Bins) -> NDArray[Any]:
+    """Ratio of the sums over bins, spread out to where they came from; 1 without weight."""
+    sums = []
+    for values in (top, bottom):
+        both = np.zeros((int(t_bins[-1]) + 1, int(f_bins[-1]) + 1, *values.shape[2:]), values.dtype)
+        np.add.at(both, (t_bins[:, None], f_bins[None, :]), values)
+        sums.append(both)
+    ratio = np.ones(sums[0].shape, dtype=np.complex128)
+    np.divide(sums[0], sums[1], out=ratio, where=sums[1] > 0)
+    # A sum of zeros is a gain of 0, which nothing can be divided by.
+    ratio[ratio == 0] = 1
+    return np.asarray(ratio[t_bins[:, None], f_bins[None, :]])
+
+
+Gains = dict[Key, NDArray[np.complex128]]
+
+
+class _Score:
+    """Chi-squared of the data held out, for gains of every direction at the base intervals."""
+
+    def __init__(self, part: Plan, scale: Mapping[int, float], tables: Mapping[Key, Table]) -> None:
+        self.part, self.scale, self.tables = part, scale, tables
+        self.base = {
+            label: {key: one.gains[:, :, :, number] for key, one in tables.items()}
+            for number, label in enumerate(part.used)
+        }
+        self.samples = 0
+
+    def of(self, label: str, tried: Sequence[Gains]) -> NDArray[np.float64]:
+        """Sum of ``w |r|^2`` for each of the gains tried and each (group, integration)."""
+        start, total = {}, 0
+        for key, axis in self.part.rows.axes.items():
+            start[key] = total
+            total += axis.times_s.size
+        sums = np.zeros((len(tried), total))
+        samples = 0
+        with ms.opened(self.part.rows.info.path) as main:
+            for block in blocks(self.part.rows, self.part.data_column, self.part.models, main):
+                table, hands = self.tables[block.key], block.hands
+                hidden = held_out(block.rows, block.data.shape[1])
+                weight = np.where(hidden[:, :, None], block.weight[..., hands], 0)
+                weight = weight * np.float32(self.scale[block.description.id])
+                samples += int(np.count_nonzero(weight))
+                when = dd_gains.time_index(self.part.rows.axes[block.key], block.times_s)
+                at = table.t_bins[when][:, None], table.f_bins[None, :]
+
+                def seen(
+                    column: str, gains: NDArray[np.complex128], at: Any = at, block: Any = block
+                ) -> NDArray[np.complex128]:
+                    one, two = (gains[(*at, a[:, None])] for a in (block.antenna1, block.antenna2))
+                    model = block.models[column][..., block.hands]
+                    return np.asarray(one * model * np.conj(two))
+
+                residual = (block.data - block.models[self.part.all_column])[..., hands]
+                for other, column in self.part.used.items():
+                    residual = residual + block.models[column][..., hands]
+                    if other != label:
+                        residual = residual - seen(column, self.base[other][block.key])
+                for number, gains in enumerate(tried):
+                    left = residual - seen(self.part.used[label], gains[block.key])
+                    power = (weight * np.abs(left) ** 2).sum(axis=(1, 2))
+                    np.add.at(sums[number], start[block.key] + when, power)
+        self.samples = samples
+        return sums
+
+
+def _pick(
+    sums: NDArray[np.float64], samples: int, parameters: Sequence[int]
+) -> tuple[int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Fewest parameters whose score is as good as the best; also scores, excesses and their scatter."""
+    score = sums.sum(axis=1) / (2 * max(1, samples))
+    best = int(np.argmin(score))
+    difference = (sums - sums[best]) / (2 * max(1, samples))
+    sigma = np.sqrt(sums.shape[1]) * difference.std(axis=1)
+    excess = score - score[best]
+    free = np.flatnonzero(excess <= np.maximum(COST * score[best], SIGMAS * sigma))
+    return int(min(free, key=lambda n: (parameters[int(n)], score[n]))), score, excess, sigma
+
+
+def _decide(
+    plan: Plan, part: Plan, tables: Mapping[Key, Table], score: _Score, base: tuple[int, int]
+) -> Choice:
+    by_name = {term.name: term for term in plan.options.terms}
+    dependent, shared = by_name["dE"], by_name.get("G")
+    with_g = shared is not None and shared.type != dd_terms.NONE
+    phase_only = with_g and shared is not None and shared.type == "phase"
+    n_chan, n_time = sizes(part.rows)
+    times = (
+        [n for n in lengths(n_time) if _fits(n, base[0])]
+        if dependent.time == dd_terms.AUTO
+        else [base[0]]
+    )
+    freqs = (
+        [n for n in lengths(n_chan) if _fits(n, base[1])]
+        if dependent.freq == dd_terms.AUTO
+        else [base[1]]
+    )
+    pairs = [(t, f) for t in times for f in freqs]
+    shortest = {key: np.arange(one.scans.size) for key, one in tables.items()}
+    found: list[Candidate] = []
+    by_direction: dict[str, tuple[int, int]] = {}
+    chosen: dict[str, dict[Key, tuple[Bins, Bins]]] = {}
+    for number, label in enumerate(part.used):
+        if label not in part.peeled:
+            continue
+        bins = [{key: one.longer(t, f, base) for key, one in tables.items()} for t, f in pairs]
+        tried = [
+            {
+                key: nearest(
+                    one, number, pair[key], shortest[key] if with_g else None, phase_only=phase_only
+                )
+                for key, one in tables.items()
+            }
+            for pair in bins
+        ]
+        parameters = [_parameters(tables, pair) for pair in bins]
+        sums = score.of(label, tried)
+        winner, value, excess, sigma = _pick(sums, score.samples, parameters)
+        by_direction[label] = pairs[winner]
+        chosen[label] = bins[winner]
+        found += [
+            Candidate("dE", label, *pair, float(v), float(e), float(s), count)
+            for pair, v, e, s, count in zip(pairs, value, excess, sigma, parameters, strict=True)
+        ]
+    terms = dict(by_name)
+    terms["dE"] = _with_intervals(
+        dependent,
+        min((t for t, _ in by_direction.values()), key=lambda n: n or math.inf),
+        min((f for _, f in by_direction.values()), key=lambda n: n or math.inf),
+    )
+    if with_g and shared is not None and dd_terms.AUTO in (shared.time, shared.freq):
+        brightest = max(
+            (d for d in part.directions if d.label in by_direction), key=lambda d: d.snr_total
+        )
+        number = list(part.used).index(brightest.label)
+        lasts = [n for n in lengths(n_time) if _fits(n, base[0])]
+        tried, parameters = [], []
+        for t in lasts:
+            bins_g = {key: one.longer(t, 0, base) for key, one in tables.items()}
+            tried.append(
+                {
+                    key: nearest(
+                        one,
+                        number,
+                        chosen[brightest.label][key],
+                        bins_g[key][0],
+                        phase_only=phase_only,
+                    )
+                    for key, one in tables.items()
+                }
+            )
+            parameters.append(_parameters(tables, bins_g))
+        sums = score.of(brightest.label, tried)
+        winner, value, excess, sigma = _pick(sums, score.samples, parameters)
+        found += [
+            Candidate("G", "", t, 0, float(v), float(e), float(s), count)
+            for t, v, e, s, count in zip(lasts, value, excess, sigma, parameters, strict=True)
+        ]
+        terms["G"] = _with_intervals(shared, lasts[winner], 0)
+    settled = tuple(terms[term.name] for term in plan.options.terms)
+    return Choice(settled, by_direction, tuple(found), base, score.samples)
+
+
+def _fits(length: int, base: int) -> bool:
+    """Whether an interval is a multiple of the base."""
+    return length == 0 or (base != 0 and length >= base)
+
+
+def _parameters(tables: Mapping[Key, Table], bins: Mapping[Key, tuple[Bins, Bins]]) -> int:
+    """Real numbers in the gains of all antennas and hands that have data."""
+    count = 0
+    for key, (t_bins, f_bins) in bins.items():
+        gains = tables[key].gains
+        count += 2 * int(t_bins[-1] + 1) * int(f_bins[-1] + 1) * gains.shape[2] * gains.shape[-1]
+    return count
+
+
+def _with_intervals(term: TermChoice, time: int, freq: int) -> TermChoice:
+    """The term with intervals in place of ``auto``."""
+    return replace(
+        term,
+        time=term.time if term.time != dd_terms.AUTO else (f"{time}int" if time else "inf"),
+        freq=term.freq if term.freq != dd_terms.AUTO else (f"{freq}chan" if freq else "spw"),
+    )
+
+
+def lengthened(
+    groups: Mapping[Key, Solutions], plan: Plan, by_direction: Mapping[str, tuple[int, int]]
+) -> dict[Key, Solutions]:
+    """Give each direction its own intervals: QuartiCal has one for all, the shortest of them."""
+    base = (
+        min((t for t, _ in by_direction.values()), key=lambda n: n or math.inf),
+        min((f for _, f in by_direction.values()), key=lambda n: n or math.inf),
+    )
+    result = {}
+    for key, solutions in groups.items():
+        table, last = Table.of(solutions), solutions.terms[-1]
+        gains = last.gains.copy()
+        hands = [0, -1] if gains.shape[-1] > 1 else [0]
+        for number, label in enumerate(plan.used):
+            if label in by_direction and by_direction[label] != base:
+                bins = table.longer(*by_direction[label], base)
+                gains[:, :, :, number + 1, hands] = nearest(table, number, bins, None)
+        result[key] = replace(solutions, terms=(*solutions.terms[:-1], replace(last, gains=gains)))
+    return result

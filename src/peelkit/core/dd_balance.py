@@ -1,0 +1,310 @@
+"""What is shared between a gain of the array and one towards a bright source, decided by the rest of the sky.
+
+A bright source fixes only the product of G and its dE. Whatever slow factor moves from one to the other
+leaves its residual the same, so that a joint solve stops anywhere along that line (simulated, with the
+true models: 65 uJy/beam near the peeled source where 19 are thermal). The sources that have no gain of
+their own fix it: X is solved on the peeled data against their model, goes into the direction-independent
+gains, and is divided out of every dE, which leaves what was subtracted as it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit.core import dd_apply, dd_gains
+from peelkit.core.dd_data import blocks
+from peelkit.core.dd_gains import Key, Solutions
+from peelkit.core.dd_plan import Plan
+from peelkit.io import ms
+from peelkit.io.gains import TermGains
+from peelkit.progress import Progress
+
+NAME = "X"
+
+# Least median S/N of a solution: 5 % of error on one antenna, averaged down over all of them.
+LEAST_SNR = 15.0
+
+# Iterations of the solve; each second one is averaged with the one before (StefCal).
+ITERATIONS = 60
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Sums from which X of one group is solved, in bins of time and frequency.
+
+    Parameters
+    ----------
+    cross : ndarray of complex, shape (time, freq, antenna, antenna, hand)
+        ``sum w V conj(M)`` of peeled data V and rest M, for antenna1 and antenna2.
+    power : ndarray, shape of cross
+        ``sum w |M|^2``.
+    t_bins : ndarray of int, shape (integration,)
+        Bin of each integration.
+    f_bins : ndarray of int, shape (chan,)
+        Bin of each channel.
+    """
+
+    cross: NDArray[np.complex128]
+    power: NDArray[np.float64]
+    t_bins: NDArray[np.int64]
+    f_bins: NDArray[np.int64]
+
+    @property
+    def snr(self) -> float:
+        """Median S/N of a solution; 0 without data."""
+        per_antenna = self.power.sum(axis=3) + self.power.sum(axis=2)
+        used = per_antenna[per_antenna > 0]
+        return math.sqrt(float(np.median(used))) if used.size else 0.0
+
+    def coarser(self, axis: str) -> Normal:
+        """Two bins put together along ``time`` or ``freq``."""
+        number = 0 if axis == "time" else 1
+        n = self.cross.shape[number]
+        starts = np.arange(0, n, 2)
+        bins = {"t_bins": self.t_bins, "f_bins": self.f_bins}
+        which = "t_bins" if axis == "time" else "f_bins"
+        bins[which] = bins[which] // 2
+        return Normal(
+            np.add.reduceat(self.cross, starts, axis=number),
+            np.add.reduceat(self.power, starts, axis=number),
+            **bins,
+        )
+
+    def settled(self, least_snr: float = LEAST_SNR) -> Normal | None:
+        """Bins long enough, first in frequency, then in time; None if the whole is not."""
+        normal = self
+        while normal.snr < least_snr:
+            if normal.cross.shape[1] > 1:
+                normal = normal.coarser("freq")
+            elif normal.cross.shape[0] > 1:
+                normal = normal.coarser("time")
+            else:
+                return None
+        return normal
+
+    def solve(self) -> NDArray[np.complex128]:
+        """X by StefCal (Salvini & Wijnholds 2014), shape (time, freq, antenna, hand); 1 without data."""
+        cross = self.cross + np.conj(np.swapaxes(self.cross, 2, 3))
+        power = self.power + np.swapaxes(self.power, 2, 3)
+        gains = np.ones((*cross.shape[:3], cross.shape[4]), dtype=np.complex128)
+        for number in range(ITERATIONS):
+            top = np.einsum("tfpqh,tfqh->tfph", cross, gains)
+            bottom = np.einsum("tfpqh,tfqh->tfph", power, np.abs(gains) ** 2)
+            fresh = np.divide(top, bottom, out=np.ones_like(top), where=bottom > 0)
+            gains = (gains + fresh) / 2 if number % 2 else fresh
+        return gains
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What became of X.
+
+    Parameters
+    ----------
+    snr : float
+        Median S/N of a solution over the groups that have one; NaN if none has.
+    groups, solved : int
+        Fields and data descriptions, and those where the rest is bright enough.
+    amplitude_rms, phase_rms_deg : float
+        Scatter of X about 1: what had been on the wrong side.
+    scale : float
+        Mean amplitude that was taken out of the direction-independent gains of all groups, so that they
+        do not change the flux scale.
+    """
+
+    snr: float
+    groups: int
+    solved: int
+    amplitude_rms: float
+    phase_rms_deg: float
+    scale: float
+
+
+def balance(
+    plan: Plan, groups: Mapping[Key, Solutions], scale: Mapping[int, float], progress: Progress
+) -> tuple[dict[Key, Solutions], Balance]:
+    """Solve X, and move it from the directions' gains to those of the array.
+
+    Returns
+    -------
+    dict
+        Solutions with a term `NAME` in front, where X could be solved.
+    Balance
+        For the sidecar.
+    """
+    sums = _gather(plan, groups, scale, progress)
+    result = dict(groups)
+    snr, amplitude, phase, scales = [], [], [], []
+    for key, solutions in groups.items():
+        normal = sums[key].settled() if key in sums else None
+        if normal is None:
+            continue
+        gains = _referred(normal.solve(), plan)
+        snr.append(normal.snr)
+        gains, moved = _keep_scale(gains, solutions, normal)
+        scales.append(moved)
+        amplitude.append(float(np.std(np.abs(gains))))
+        phase.append(float(np.std(np.angle(gains, deg=True))))
+        spw = plan.rows.info.spws[plan.rows.info.data_descriptions[key[1]].spw]
+        result[key] = _moved(solutions, gains, normal, spw.freq_hz)
+    return result, Balance(
+        float(np.median(snr)) if snr else math.nan,
+        len(groups),
+        len(snr),
+        float(np.mean(amplitude)) if snr else math.nan,
+        float(np.mean(phase)) if snr else math.nan,
+        float(np.mean(scales)) if snr else 1.0,
+    )
+
+
+def _gather(
+    plan: Plan, groups: Mapping[Key, Solutions], scale: Mapping[int, float], progress: Progress
+) -> dict[Key, Normal]:
+    """One pass over the data; nothing for groups whose gains are full matrices."""
+    sums = {}
+    for key, one in groups.items():
+        description = plan.rows.info.data_descriptions[key[1]]
+        n_hand = ms.parallel_hands(description.correlations).size
+        if _is_diagonal(one) and min(n_hand, 2) == min(one.terms[-1].gains.shape[-1], 2):
+            sums[key] = _empty(plan, one, n_hand)
+    progress.stage("balancing the gains", total=plan.rows.rows.size)
+    with ms.opened(plan.rows.info.path) as main:
+        for block in blocks(plan.rows, plan.data_column, plan.models, main):
+            if block.key in sums:
+                solutions, normal = groups[block.key], sums[block.key]
+                done = dd_apply.peel(
+                    block, groups, all_column=plan.all_column, directions=plan.used,
+                    subtract=list(plan.used), gains_needed=plan.peeled,
+                )  # fmt: skip
+                hands = block.hands
+                rest = block.models[plan.all_column] - sum(
+                    block.models[column] for column in plan.used.values()
+                )
+                weight = block.weight[..., hands] * np.float32(scale[block.description.id])
+                weight = np.where(done.failed[..., None], 0, weight)
+                when = normal.t_bins[dd_gains.time_index(solutions.axis, block.times_s)]
+                for number in range(normal.cross.shape[1]):
+                    mine = normal.f_bins == number
+                    v, m, w = (
+                        x[:, mine] for x in (done.peeled[..., hands], rest[..., hands], weight)
+                    )
+                    at: Any = (when, number, block.antenna1, block.antenna2)
+                    np.add.at(normal.cross, at, (w * v * np.conj(m)).sum(axis=1))
+                    np.add.at(normal.power, at, (w * np.abs(m) ** 2).sum(axis=1))
+            progress.advance(block.rows.size)
+    return sums
+
+
+def _is_diagonal(solutions: Solutions) -> bool:
+    return all(
+        term.gains.shape[-1] < 4 or not np.any(term.gains[..., 1:3]) for term in solutions.terms
+    )
+
+
+def _empty(plan: Plan, solutions: Solutions, n_hand: int) -> Normal:
+    """Bins of the last term: of dE, if there is one."""
+    t_bins, f_bins = solutions.time_bins[-1], solutions.freq_bins[-1]
+    n = len(plan.rows.info.antennas)
+    shape = (int(t_bins[-1]) + 1, int(f_bins[-1]) + 1, n, n, n_hand)
+    return Normal(np.zeros(shape, dtype=np.complex128), np.zeros(shape), t_bins, f_bins)
+
+
+def _referred(gains: NDArray[np.complex128], plan: Plan) -> NDArray[np.complex128]:
+    """Phases with respect to the reference antenna."""
+    names = [antenna.name for antenna in plan.rows.info.antennas]
+    reference = gains[:, :, names.index(plan.refant)]
+    return gains * np.exp(-1j * np.angle(reference))[:, :, None]
+
+
+def _keep_scale(
+    gains: NDArray[np.complex128], solutions: Solutions, normal: Normal
+) -> tuple[NDArray[np.complex128], float]:
+    """Take the mean amplitude out of X times the gains of the array.
+
+    A model that is too faint or too bright would become a flux scale otherwise.
+    """
+    size = np.abs(gains)
+    used = (normal.power.sum(axis=3) + normal.power.sum(axis=2)) > 0
+    logs = np.log(size, out=np.zeros_like(size), where=size > 0)[used]
+    level = float(logs.mean()) if logs.size else 0.0
+    for term, t_bins in zip(solutions.terms, solutions.time_bins, strict=True):
+        if term.gains.shape[3] > 1:
+            continue
+        alive = ~np.asarray(term.flags.all(axis=(0, 1)))[:, 0]
+        here = np.abs(term.gains[:, :, alive, 0])
+        here = here[..., [0, -1]] if here.shape[-1] == 4 else here
+        # Each solution counts for the integrations that it serves.
+        served = np.bincount(t_bins, minlength=here.shape[0])
+        values = np.log(np.maximum(here, 1e-6)).mean(axis=(1, 2, 3))
+        level += float(np.average(values, weights=served))
+    return gains / math.exp(level), math.exp(level)
+
+
+def _moved(
+    solutions: Solutions,
+    gains: NDArray[np.complex128],
+    normal: Normal,
+    freq_hz: NDArray[np.float64],
+) -> Solutions:
+    """Solutions with X in front, divided out of the gains of the directions."""
+    last = solutions.terms[-1]
+    terms = list(solutions.terms)
+    n_corr = last.gains.shape[-1]
+    if last.gains.shape[3] > 1:
+        # Bins of X are unions of those of dE.
+        t_of = normal.t_bins[_firsts(solutions.time_bins[-1])]
+        f_of = normal.f_bins[_firsts(solutions.freq_bins[-1])]
+        inverse = np.divide(1.0, gains, out=np.ones_like(gains), where=gains != 0)
+        share = _with_correlations(inverse[t_of][:, f_of], n_corr, off_diagonal=1.0)
+        fresh = last.gains.copy()
+        # A direction without gains of its own is part of the rest: it keeps 1.
+        own = np.any(fresh != fresh[:, :, :, :1], axis=(0, 1, 2, 4))
+        fresh[:, :, :, own] *= share[:, :, :, None]
+        terms[-1] = replace(last, gains=fresh)
+    size = (*gains.shape[:3], 1)
+    moved = TermGains(
+        term=NAME,
+        type="diag_complex",
+        field=last.field,
+        ddid=last.ddid,
+        gains=_with_correlations(gains, n_corr, off_diagonal=0.0)[:, :, :, None],
+        flags=np.zeros(size, dtype=bool),
+        information=np.zeros((*size, n_corr)),
+        time_s=np.array(
+            [solutions.axis.times_s[normal.t_bins == n].mean() for n in range(size[0])]
+        ),
+        freq_hz=np.array([freq_hz[normal.f_bins == n].mean() for n in range(size[1])]),
+        converged=np.ones((1, 1)),
+        iterations=np.full((1, 1), ITERATIONS),
+        params=None,
+        param_names=(),
+    )
+    return Solutions(
+        solutions.axis,
+        (moved, *terms),
+        (normal.t_bins, *solutions.time_bins),
+        (normal.f_bins, *solutions.freq_bins),
+    )
+
+
+def _firsts(bins: NDArray[np.int64]) -> NDArray[np.int64]:
+    """First member of each bin."""
+    first: NDArray[np.int64] = np.unique(bins, return_index=True)[1]
+    return first
+
+
+def _with_correlations(
+    gains: NDArray[np.complex128], n_corr: int, *, off_diagonal: float
+) -> NDArray[np.complex128]:
+    """Gains (..., hand) as QuartiCal has them, (..., corr)."""
+    if n_corr != 4:
+        return gains[..., :n_corr]
+    full = np.full((*gains.shape[:-1], 4), off_diagonal, dtype=np.complex128)
+    full[..., 0], full[..., 3] = gains[..., 0], gains[..., -1]
+    return full
