@@ -99,6 +99,13 @@ class AngleType(click.ParamType):
     help="Primary beam image, for --truth: an image of a mosaic is the sky times this.  [default: x.pb "
     "of x.image, if the truth has several fields]",
 )
+@click.option(
+    "--fall",
+    metavar="FRACTION",
+    type=click.FloatRange(max=1),
+    help="Exit status 5 unless the local rms of the last IMAGE is lower than that of the one before it by "
+    "at least this fraction (mean over the regions): 0.05 for 5 %, 0 for no worse.",
+)
 @click.option("--csv", type=options.PATH, help="Write the figures to this CSV file too.")
 @click.option(
     "--plot",

@@ -33,6 +33,11 @@ HELD_OUT = 0.25
 # Least S/N of the solutions that candidates are made from.
 BASE_SNR = 4.0
 
+# Least complex visibilities for each complex gain of those solutions, all directions counted: with fewer a
+# solve of several directions trades one for another (simulated: 10 antennas, 2 directions, each
+# integration and channel for itself, chi-squared 15 of what was held out).
+BASE_EQUATIONS = 6.0
+
 # An interval costs nothing if its score is above the best by no more than this share of it, or by this
 # many times the scatter of the difference.
 COST, SIGMAS = 0.01, 2.0
@@ -210,8 +215,11 @@ def base_intervals(
     pairs.sort(
         key=lambda pair: (pair[0] or n_time) * (pair[1] or n_chan) + 1e-3 * (pair[0] or n_time)
     )
+    n_antenna = len(plan.rows.info.antennas)
+    equations = (1 - HELD_OUT) * (n_antenna - 1) / 2 / max(1, len(plan.peeled))
     for t, f in pairs:
-        if snr * math.sqrt((t or n_time) * (f or n_chan)) >= BASE_SNR:
+        cells = (t or n_time) * (f or n_chan)
+        if snr * math.sqrt(cells) >= BASE_SNR and cells * equations >= BASE_EQUATIONS:
             return t, f
     return pairs[-1]
 
@@ -264,6 +272,7 @@ class Table:
         if not np.any(weight):
             weight = np.ones(gains.shape)
         weight = np.where(term.flags[:, :, :, 1:, None], 0.0, weight)
+        gains = aligned(gains, weight)
         t_bins = solutions.time_bins[-1]
         first = np.unique(t_bins, return_index=True)[1]
         return cls(gains, weight, t_bins, solutions.freq_bins[-1], solutions.axis.scans[first])
@@ -282,6 +291,22 @@ class Table:
 
 
 Bins = NDArray[np.int64]
+
+
+def aligned(gains: NDArray[np.complex128], weight: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """Turn the gains of all antennas together, interval by interval, so that means make sense.
+
+    A phase that all antennas have in common drops out of every visibility: each solution has one of its
+    own. Shape (time, freq, antenna, direction, hand); one antenna's phase first, then the mean's.
+    """
+    best = int(np.argmax(weight.sum(axis=(0, 1, 3, 4))))
+    pattern = np.exp(1j * np.angle(gains[:, :, best : best + 1]))
+    for _ in range(ALTERNATIONS):
+        turned = gains * np.conj(pattern)
+        mean = (weight * turned).sum(axis=(0, 1), keepdims=True)
+        overlap = (weight * gains * np.conj(mean)).sum(axis=2, keepdims=True)
+        pattern = np.exp(1j * np.angle(overlap))
+    return np.asarray(gains * np.conj(pattern))
 
 
 def nearest(

@@ -66,6 +66,9 @@ class StatsOptions:
         Truth file of ``peelkit simulate``.
     pb : Path or None
         Primary beam image, for the truth of a mosaic.
+    fall : float or None
+        Refuse unless the local rms of the last image is lower by at least this share than that of the
+        one before it.
     csv, plot : Path or None
         Products.
     overwrite : bool
@@ -81,6 +84,7 @@ class StatsOptions:
     names: tuple[str, ...] = ()
     truth: Path | None = None
     pb: Path | None = None
+    fall: float | None = None
     csv: Path | None = None
     plot: Path | None = None
     overwrite: bool = False
@@ -185,6 +189,7 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
         "places": [place.label for place in scene.places],
         "pairs": [_pair_entry(pair, everything, names) for pair in pairs],
         "truth": str(options.truth) if options.truth else None,
+        "local_rms_fell_by": _fall([by_path[path] for path in paths]),
         "notes": notes,
     }
     writes, warnings = _products(scene, names, entries, pairs, radius, options)
@@ -203,6 +208,32 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
             "match_radius_arcsec": match_radius,
         },
         warnings=tuple(warnings),
+        refusal=_too_little(results["local_rms_fell_by"], paths, options),
+    )
+
+
+def _fall(entries: Sequence[dict[str, Any]]) -> float | None:
+    """Share by which the local rms fell from the last image but one to the last: mean over the regions.
+
+    Geometric, so that a region with much to gain does not outvote the others.
+    """
+    if len(entries) < 2:
+        return None
+    ratios = [
+        after["rms_local_jy_beam"] / before["rms_local_jy_beam"]
+        for before, after in zip(entries[-2]["regions"], entries[-1]["regions"], strict=True)
+        if before["rms_local_jy_beam"] > 0
+    ]
+    return 1 - float(np.prod(ratios)) ** (1 / len(ratios)) if ratios else None
+
+
+def _too_little(fell: float | None, paths: Sequence[Path], options: StatsOptions) -> str | None:
+    if options.fall is None or (fell is not None and fell >= options.fall):
+        return None
+    change = "is not known" if fell is None else f"fell by {100 * fell:.2g} %"
+    return (
+        f"{paths[-1]}: the local rms {change} from {paths[-2]}, less than the {100 * options.fall:g} % of "
+        "--fall."
     )
 
 
@@ -282,6 +313,8 @@ def _check_options(options: StatsOptions, n_images: int) -> None:
         )
     if len(set(options.names)) < len(options.names):
         raise OptionError("--names: two images have the same name.")
+    if options.fall is not None and n_images < 2:
+        raise OptionError("--fall: give two images; the last is compared with the one before it.")
     if options.pb and not options.truth:
         raise OptionError("--pb: goes with --truth; nothing else uses the primary beam.")
     for name, value in (

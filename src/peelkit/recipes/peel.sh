@@ -11,11 +11,14 @@ set -eu
 
 # ---- parameters -------------------------------------------------------------------------------------
 field=''                # as in CASA; one field, or all fields of a mosaic
+rounds=3                # of predict, solve, subtract and image, at most
+least_fall=0.1          # a round that brings the local rms down by less than this share is the last
 selfcal_options=''      # such as '--solint inf --solint 30s --refant ea10'
 imaging_options=''      # such as '--imsize 1080 --cell 2arcsec --nterms 2'
 mask_options=''         # for finding the sources, such as '--bright-flux 0.5'
+predict_options=''      # such as '--shape point'
 ddsolve_options=''      # such as '--de-time 60s --de-freq 2chan --k delay'
-residual_options=''     # such as '--restore'
+residual_options=''     # such as '--nsigma 3'
 stats_options=''        # such as '--radius 150arcsec'
 
 # ---- the chain --------------------------------------------------------------------------------------
@@ -39,13 +42,34 @@ step() {
     fi
     : > "$out/$name.begun"
     echo "== $name: $*"
-    "$@"
+    "$@" || return $?
     : > "$out/$name.done"
 }
 
 # image_of NAME: the restored image of NAME, with or without Taylor terms.
 image_of() {
     if [ -e "$1.image.tt0" ]; then echo "$1.image.tt0"; else echo "$1.image"; fi
+}
+
+# fell FRACTION BEFORE AFTER: whether the local rms fell by FRACTION; other failures end the script.
+fell() {
+    code=0
+    peelkit --quiet stats "$2" "$3" --regions "$regions" --fall "$1" \
+        --sidecar "$out/fall.json" $stats_options > /dev/null 2>&1 || code=$?
+    case $code in 0) return 0 ;; 5) return 1 ;; *) exit $code ;; esac
+}
+
+# steps: how many steps are recorded in the MS.
+steps() {
+    peelkit --quiet undo "$ms" --list --json --sidecar "$out/steps.json" | grep -c '"command"' || true
+}
+
+# take_back: undo what this round did to the MS.
+take_back() {
+    echo "== round $round makes $before no better: undone"
+    while [ "$(steps)" -gt "$(cat "$out/steps$round")" ]; do
+        peelkit --quiet undo "$ms" > /dev/null
+    done
 }
 
 # The same MS all the way: another one needs another OUTDIR.
@@ -74,24 +98,61 @@ if [ -z "$regions" ]; then
     fi
 fi
 
-step predict \
-    peelkit predict-region "$ms" --field "$field" --image "$final" \
-    --regions "$regions" --all-column ALL_SKY_MODEL --sidecar "$out/predict.json"
+# Every round solves the self-calibrated data anew, with better models: the bright sources' from the gains of
+# the round before, the rest of the sky's from its image. A round that makes it worse is undone.
+round=1
+before=$final
+best=0
+again=''
+refine=''
+while [ "$round" -le "$rounds" ]; do
+    [ -e "$out/steps$round" ] || steps > "$out/steps$round"
+    step "predict$round" \
+        peelkit predict-region "$ms" --field "$field" --image "$before" --regions "$regions" \
+        --all-column ALL_SKY_MODEL $refine $again \
+        --sidecar "$out/predict$round.json" $predict_options
+    again='--overwrite'
+    refused=0
+    step "solve$round" \
+        peelkit ddsolve "$ms" --field "$field" --from "$out/predict$round.json" \
+        --out "$out/solutions$round" $again \
+        --sidecar "$out/solve$round.json" $ddsolve_options || refused=$?
+    if [ "$refused" -ne 0 ]; then
+        if [ "$refused" -eq 5 ] && [ "$best" -gt 0 ]; then
+            take_back
+            break
+        fi
+        exit "$refused"
+    fi
+    step "image$round" \
+        peelkit image-residual "$ms" "$out/peeled$round" --column PEELED_DATA \
+        --like "$final" --sidecar "$out/image$round.json" $residual_options
+    now=$(image_of "$out/peeled$round")
+    if ! fell 0 "$before" "$now"; then
+        take_back
+        break
+    fi
+    best=$round
+    if ! fell "$least_fall" "$before" "$now"; then
+        echo "== round $round brought less than the fraction $least_fall: it is the last"
+        break
+    fi
+    before=$now
+    round=$((round + 1))
+    refine="--refine $out/solve$best.json"
+done
+if [ "$best" -eq 0 ]; then
+    echo "peeling makes $final no better; $ms is as selfcal left it" >&2
+    exit 5
+fi
 
-step solve \
-    peelkit ddsolve "$ms" --field "$field" --from "$out/predict.json" --out "$out/solutions" \
-    --sidecar "$out/solve.json" $ddsolve_options
-
-step image \
-    peelkit image-residual "$ms" "$out/peeled" --column PEELED_DATA \
-    --like "$final" --sidecar "$out/image.json" $residual_options
-
-peeled=$(image_of "$out/peeled")
+peeled=$(image_of "$out/peeled$best")
 
 step stats \
-    peelkit stats "$first" "$final" "$peeled" \
+    peelkit stats "$first" "$final" "$peeled" --ms "$ms" \
     --regions "$regions" --plot "$out/stats.png" --csv "$out/stats.csv" \
     --sidecar "$out/stats.json" $stats_options
 
+echo "== $best rounds; the peeled data are in PEELED_DATA of $ms ('peelkit undo --forget' frees what is kept)"
 echo "== images: $first $final $peeled"
-echo "== plots: $out/stats*.png $out/solutions/*.png $out/selfcal/*.png"
+echo "== plots: $out/stats*.png $out/solutions$best/*.png $out/selfcal/*.png"

@@ -1,0 +1,127 @@
+"""Choosing intervals, and sharing gains between G and dE: the parts that need no engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from peelkit.core import dd_auto
+from peelkit.core.dd_auto import Table
+from peelkit.core.dd_balance import Normal
+
+N_TIME, N_CHAN, N_ANT = 12, 4, 6
+
+
+def table_of(gains: np.ndarray, scans: np.ndarray | None = None) -> Table:
+    """Base intervals of one integration and one channel."""
+    return Table(
+        gains[:, :, :, None],
+        np.ones(gains[:, :, :, None].shape),
+        np.arange(N_TIME),
+        np.arange(N_CHAN),
+        np.zeros(N_TIME, int) if scans is None else scans,
+    )
+
+
+def some_gains(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return (1 + 0.2 * rng.normal(size=shape)) * np.exp(1j * rng.normal(size=shape))
+
+
+def test_a_quarter_of_the_cells_is_held_out_and_always_the_same() -> None:
+    rows = np.arange(5000)
+    whole = dd_auto.held_out(rows, 8)
+    assert whole.mean() == pytest.approx(0.25, abs=0.01)
+    # Rows and channels alike, not in stripes.
+    assert abs(whole.mean(axis=0) - 0.25).max() < 0.03
+    assert abs(whole[:-1] & whole[1:]).mean() == pytest.approx(1 / 16, abs=0.01)
+    np.testing.assert_array_equal(dd_auto.held_out(rows[100:200], 8), whole[100:200])
+
+
+def test_longer_intervals_end_with_the_scan() -> None:
+    scans = np.repeat([0, 1], [5, 7])
+    table = table_of(np.ones((N_TIME, N_CHAN, N_ANT, 2), complex), scans)
+    time, freq = table.longer(4, 2, (1, 1))
+    assert time.tolist() == [0, 0, 0, 0, 1, 2, 2, 2, 2, 3, 3, 3]
+    assert freq.tolist() == [0, 0, 1, 1]
+    time, freq = table.longer(0, 0, (1, 1))
+    assert time.tolist() == [0] * 5 + [1] * 7 and freq.tolist() == [0] * 4
+
+
+def test_the_product_of_a_fast_and_a_slow_gain_is_found_again() -> None:
+    rng = np.random.default_rng(1)
+    fast = some_gains(rng, N_TIME, 1, N_ANT, 2)
+    slow = np.repeat(some_gains(rng, 3, N_CHAN, N_ANT, 2), 4, axis=0)
+    table = table_of(fast * slow)
+    four = table.longer(4, 1, (1, 1))
+    found = dd_auto.nearest(table, 0, four, np.arange(N_TIME))
+    np.testing.assert_allclose(found, fast * slow, rtol=1e-3)
+    # Longer than it is true does not fit; without G neither.
+    six = table.longer(6, 1, (1, 1))
+    assert np.abs(dd_auto.nearest(table, 0, six, np.arange(N_TIME)) - fast * slow).max() > 0.1
+    assert np.abs(dd_auto.nearest(table, 0, four, None) - fast * slow).max() > 0.1
+
+
+def test_phases_that_all_antennas_share_do_not_spoil_a_mean() -> None:
+    rng = np.random.default_rng(5)
+    truth = some_gains(rng, 1, 1, N_ANT, 1, 2)
+    common = np.exp(1j * rng.uniform(-3, 3, size=(N_TIME, N_CHAN, 1, 1, 2)))
+    turned = dd_auto.aligned(truth * common, np.ones((N_TIME, N_CHAN, N_ANT, 1, 2)))
+    mean = turned.mean(axis=(0, 1), keepdims=True)
+    np.testing.assert_allclose(np.abs(mean), np.abs(truth), rtol=1e-9)
+    np.testing.assert_allclose(turned, np.broadcast_to(mean, turned.shape), rtol=1e-9)
+
+
+def test_failed_solutions_do_not_count() -> None:
+    rng = np.random.default_rng(2)
+    slow = some_gains(rng, 1, 1, N_ANT, 2) * np.ones((N_TIME, N_CHAN, 1, 1))
+    table = table_of(slow.copy())
+    table.gains[3, 1] = 1e6
+    table.weight[3, 1] = 0
+    found = dd_auto.nearest(table, 0, table.longer(0, 0, (1, 1)), None)
+    np.testing.assert_allclose(found, slow, rtol=1e-9)
+
+
+def test_the_fewest_parameters_that_cost_nothing_win() -> None:
+    rng = np.random.default_rng(3)
+    samples, n = 100_000, 50
+    common = rng.chisquare(2 * samples / n, size=n)
+    costs = np.array([0.0, 0.002, 0.1])[:, None] * 2 * samples / n
+    winner, score, excess, sigma = dd_auto._pick(common + costs, samples, [1000, 100, 10])
+    assert winner == 1
+    assert excess == pytest.approx([0, 0.002, 0.1], abs=1e-6)
+    assert score[0] == pytest.approx(1.0, abs=0.02) and (sigma < 1e-9).all()
+
+
+def normal_of(truth: np.ndarray, power: float) -> Normal:
+    """Data ``g_p M conj(g_q)`` with M = 1, each baseline once."""
+    n_time, n_freq, n_ant, n_hand = truth.shape
+    cross = np.zeros((n_time, n_freq, n_ant, n_ant, n_hand), complex)
+    weight = np.zeros(cross.shape)
+    for p in range(n_ant):
+        for q in range(p + 1, n_ant):
+            cross[:, :, p, q] = power * truth[:, :, p] * truth[:, :, q].conj()
+            weight[:, :, p, q] = power
+    return Normal(cross, weight, np.arange(n_time), np.arange(n_freq))
+
+
+def test_x_is_solved_from_what_is_left() -> None:
+    rng = np.random.default_rng(4)
+    truth = some_gains(rng, 2, 3, N_ANT, 2)
+    found = normal_of(truth, 100.0).solve()
+    turned = found * np.conj(found[:, :, :1]) / np.abs(found[:, :, :1])
+    expected = truth * np.conj(truth[:, :, :1]) / np.abs(truth[:, :, :1])
+    np.testing.assert_allclose(turned, expected, rtol=1e-5)
+
+
+def test_intervals_of_x_grow_until_the_rest_is_bright_enough() -> None:
+    truth = np.ones((4, 4, N_ANT, 2), complex)
+    # 5 baselines of power 5 each: S/N 5 per solution.
+    normal = normal_of(truth, 5.0)
+    assert normal.snr == pytest.approx(5.0)
+    assert normal.settled(4.0).cross.shape[:2] == (4, 4)
+    # First in frequency (x 2 with four channels), then in time.
+    assert normal.settled(9.0).cross.shape[:2] == (4, 1)
+    longer = normal.settled(14.0)
+    assert longer.cross.shape[:2] == (2, 1)
+    assert longer.t_bins.tolist() == [0, 0, 1, 1] and longer.f_bins.tolist() == [0] * 4
+    assert normal.settled(21.0) is None
