@@ -106,6 +106,13 @@ class AngleType(click.ParamType):
     help="Exit status 5 unless the local rms of the last IMAGE is lower than that of the one before it by "
     "at least this fraction (mean over the regions): 0.05 for 5 %, 0 for no worse.",
 )
+@click.option(
+    "--ms",
+    metavar="MS",
+    type=options.PATH,
+    help="The MS that the images were made of: tell the thermal noise that its weights promise for each "
+    "image of selfcal or image-residual, whose sidecar says how it was weighted.",
+)
 @click.option("--csv", type=options.PATH, help="Write the figures to this CSV file too.")
 @click.option(
     "--plot",
@@ -128,6 +135,10 @@ def stats(ctx: click.Context, images: tuple[Path, ...], names: str | None, **cho
     the other sources are measured over the same patch of sky in both images. Images may be CASA or
     FITS, on different grids.
 
+    With --ms every rms is also told in units of the thermal noise ("x thermal"): that of an image
+    with its weights, and nothing wrong. It is what the weights of MS promise, with its flags as they are
+    now; where the scatter between integrations says otherwise there is a note.
+
     The sidecar goes beside the first IMAGE: IMAGE.stats.peelkit.json, and for a comparison
     REFERENCE-LAST.stats.peelkit.json.
 
@@ -136,6 +147,7 @@ def stats(ctx: click.Context, images: tuple[Path, ...], names: str | None, **cho
       peelkit stats first.image
       peelkit stats first.image selfcal.image peeled.image --regions bright.crtf \\
           --names first,self-calibrated,peeled --plot stats.png
+      peelkit stats first.image final.image peeled.image --regions bright.crtf --ms target.ms
       peelkit stats peeled.image --truth sim.ms.truth.json
       peelkit stats peeled.fits --reference first.fits --radius 2.5arcmin --csv stats.csv --json
     """
@@ -194,6 +206,14 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     elif reference:
         columns.append(("DR (ref. peak)", "", "dynamic_range_reference_peak"))
         notes = ["DR: peak / global rms, and with the reference's peak."]
+    columns += [
+        ("thermal rms", "Jy/beam", "rms_thermal_jy_beam"),
+        ("x thermal", "", "rms_global_over_thermal"),
+    ]
+    if everywhere:
+        columns.append(("local x thermal", "", "rms_local_over_thermal"))
+    if any(entry["rms_thermal_jy_beam"] for entry in entries):
+        notes.append("thermal rms: what the weights of the MS promise; x thermal: rms / that.")
     found = [_table(names, entries, columns, title="Noise and dynamic range", notes=notes)]
     if not everywhere:
         found.append(_region_table(names, entries, results))
@@ -246,12 +266,16 @@ def _region_table(
     for number, label in enumerate(results["places"]):
         for name, entry in zip(names, entries, strict=True):
             heads.append((label, name))
-            rows.append(entry["regions"][number])
+            region, thermal = entry["regions"][number], entry["rms_thermal_jy_beam"]
+            local = region["rms_local_jy_beam"]
+            over = local / thermal if thermal and local is not None else None
+            rows.append(region | {"rms_local_over_thermal": over})
     inner = _table(
         [name for _, name in heads],
         rows,
         [
             ("local rms", "Jy/beam", "rms_local_jy_beam"),
+            ("x thermal", "", "rms_local_over_thermal"),
             ("peak", "Jy/beam", "peak_jy_beam"),
             ("minimum", "Jy/beam", "minimum_jy_beam"),
             ("local DR", "", "dynamic_range_reference_peak"),

@@ -79,12 +79,16 @@ class Peeled:
         Served by a failed solution.
     sums : Sums
         Scores of its unflagged data.
+    contributions, unsolved : dict of ndarray of complex, shape (row, chan, corr)
+        By direction: its model with all gains, and with the direction-independent ones only.
     """
 
     peeled: NDArray[np.complex64]
     corrected: NDArray[np.complex64]
     failed: NDArray[np.bool_]
     sums: Sums
+    contributions: dict[str, NDArray[np.complex128]]
+    unsolved: dict[str, NDArray[np.complex128]]
 
 
 def peel(
@@ -160,4 +164,6 @@ def peel(
         dd_gains.correct(block.data, *independent).astype(np.complex64),
         dd_gains.failed(solutions, when, block.antenna1, block.antenna2, used),
         sums,
+        contributions,
+        unsolved,
     )

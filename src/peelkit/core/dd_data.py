@@ -90,6 +90,8 @@ class Block:
     ----------
     key : Key
         Their group.
+    field : int
+        Field that the rows are of, also where several are solved together.
     description : DataDescription
         Spw and correlations.
     rows : ndarray of int, shape (row,)
@@ -109,6 +111,7 @@ class Block:
     """
 
     key: Key
+    field: int
     description: ms.DataDescription
     rows: NDArray[np.int64]
     scans: NDArray[np.int64]
@@ -152,6 +155,7 @@ def blocks(selected: Rows, data_column: str, models: Sequence[str], main: Any) -
                 weight = np.broadcast_to(ms.get(main, "WEIGHT", rows)[:, None, :], data.shape)
             yield Block(
                 selected.key(int(field), description.id),
+                int(field),
                 description,
                 rows,
                 selected.scans[position[rows]],

@@ -111,6 +111,8 @@ class ImageRecord:
         That it was cleaned in; None if it was not cleaned.
     selection : Selection
         Fields, spws and scans.
+    column : str
+        What was imaged.
     nsigma : float
         Depth of cleaning.
     imaging : Imaging
@@ -121,6 +123,7 @@ class ImageRecord:
     psf: Path
     mask: Path | None
     selection: Selection
+    column: str
     nsigma: float
     imaging: Imaging
 
@@ -152,6 +155,7 @@ def read(image: Path) -> ImageRecord:
         psf=_beside(path, found["psf"]),
         mask=mask,
         selection=Selection(field=found["field"], spw=found["spw"], scan=found["scan"]),
+        column=found["datacolumn"],
         nsigma=float(found["nsigma"]),
         imaging=making.from_summary(found["imaging"]),
     )

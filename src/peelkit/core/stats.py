@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peelkit import sidecar
-from peelkit.core import plots_images
+from peelkit.core import image_record, plots_images
 from peelkit.core.catalogue import (
     Comparison,
     compare,
@@ -23,8 +23,10 @@ from peelkit.core.catalogue import (
 )
 from peelkit.core.measure import Mask, measure, plain_rms, robust_rms
 from peelkit.core.scene import Scene, find_scene, read_restored
+from peelkit.core.thermal import Thermal, thermal
 from peelkit.core.truth import Truth, against_truth, read_truth
 from peelkit.errors import DataError, OptionError
+from peelkit.io import ms
 from peelkit.io.image import Image
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
@@ -69,6 +71,8 @@ class StatsOptions:
     fall : float or None
         Refuse unless the local rms of the last image is lower by at least this share than that of the
         one before it.
+    ms : Path or None
+        What the images were made of, for their thermal noise.
     csv, plot : Path or None
         Products.
     overwrite : bool
@@ -85,6 +89,7 @@ class StatsOptions:
     truth: Path | None = None
     pb: Path | None = None
     fall: float | None = None
+    ms: Path | None = None
     csv: Path | None = None
     plot: Path | None = None
     overwrite: bool = False
@@ -138,6 +143,7 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
     """
     _check_options(options, len(paths))
     truth = read_truth(options.truth) if options.truth else None
+    info = ms.read_info(options.ms) if options.ms else None
     reference = options.reference or paths[0]
     everything = [reference, *(path for path in paths if path != reference)]
     compared = len(everything) > 1
@@ -164,6 +170,10 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
     match_radius = options.match_radius_arcsec or 0.5 * max(
         image.beam.major_arcsec for image in images if image.beam
     )
+    limits: list[Thermal | None] = [None] * len(everything)
+    if info is not None:
+        limits, more = _thermal(info, everything, progress)
+        notes += more
     progress.stage("measuring", len(everything))
     entries: list[dict[str, Any]] = []
     for index, name in enumerate(names):
@@ -171,6 +181,7 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
         entry = {"name": name} | _image_entry(scene, index, radius, entries[0] if index else None)
         if not compared:
             entry["dynamic_range_reference_peak"] = None
+        entry |= _thermal_entry(entry, limits[index])
         entry |= _comparison_entry(comparison)
         entry["truth"] = _truth_entry(scene, index, truth, options) if truth else None
         entries.append(entry)
@@ -179,6 +190,7 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
         progress.advance()
     pairs = _pairs(scene, everything, match_radius, options)
     by_path = dict(zip(everything, entries, strict=True))
+    fell = _fall([by_path[path] for path in paths])
     results = {
         "images": [by_path[path] for path in paths],
         "reference": entries[0] if compared else None,
@@ -189,12 +201,12 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
         "places": [place.label for place in scene.places],
         "pairs": [_pair_entry(pair, everything, names) for pair in pairs],
         "truth": str(options.truth) if options.truth else None,
-        "local_rms_fell_by": _fall([by_path[path] for path in paths]),
+        "local_rms_fell_by": fell,
         "notes": notes,
     }
     writes, warnings = _products(scene, names, entries, pairs, radius, options)
     inputs = {f"image_{number}": str(path) for number, path in enumerate(paths, 1)}
-    for role in ("reference", "regions", "mask", "truth", "pb"):
+    for role in ("reference", "regions", "mask", "truth", "pb", "ms"):
         if value := getattr(options, role):
             inputs[role] = str(value)
     return Outcome(
@@ -208,7 +220,7 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
             "match_radius_arcsec": match_radius,
         },
         warnings=tuple(warnings),
-        refusal=_too_little(results["local_rms_fell_by"], paths, options),
+        refusal=_too_little(fell, paths, options),
     )
 
 
@@ -415,6 +427,41 @@ def _place_entry(
         "dynamic_range_reference_peak": _ratio(model["peak_jy_beam"], rms),
         "flux_jy": flux,
         "flux_error_jy": flux_error,
+    }
+
+
+def _thermal(
+    info: ms.MsInfo, paths: Sequence[Path], progress: Progress
+) -> tuple[list[Thermal | None], list[str]]:
+    """Thermal noise of the images whose sidecars say how they were made; and notes on the others."""
+    progress.stage("adding up weights", len(paths))
+    known: dict[Any, Thermal] = {}
+    found: list[Thermal | None] = []
+    notes: list[str] = []
+    for path in paths:
+        limit = None
+        try:
+            record = image_record.read(path)
+            key = record.imaging, record.selection, record.column
+            if key not in known:
+                known[key] = thermal(info, record)
+                notes += known[key].notes
+            limit = known[key]
+        except DataError as error:
+            notes.append(f"no thermal noise: {error}")
+        found.append(limit)
+        progress.advance()
+    return found, list(dict.fromkeys(notes))
+
+
+def _thermal_entry(entry: dict[str, Any], limit: Thermal | None) -> dict[str, Any]:
+    """Thermal noise, and the measured against it; null where it is not known."""
+    rms = limit.rms_jy_beam if limit is not None else math.nan
+    known = rms > 0
+    return {
+        "rms_thermal_jy_beam": rms if known else None,
+        "rms_local_over_thermal": entry["rms_local_jy_beam"] / rms if known else None,
+        "rms_global_over_thermal": entry["rms_global_jy_beam"] / rms if known else None,
     }
 
 
