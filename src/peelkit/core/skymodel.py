@@ -186,10 +186,14 @@ class SkyModel:
         """Flux at the reference frequency, or in the middle sub-band [Jy]."""
         return float(self.reference().sum())
 
+    @property
+    def reference_hz(self) -> float:
+        """Frequency of `reference` [Hz]; 0 if it is not known."""
+        return float(self.freq_hz[0 if self.is_taylor else len(self.freq_hz) // 2])
+
     def reference(self) -> NDArray[np.float64]:
         """Pixels at the reference frequency, or of the middle sub-band [Jy], shape (pixel,)."""
-        plane = 0 if self.is_taylor else len(self.freq_hz) // 2
-        return np.asarray(self.values[plane])
+        return np.asarray(self.values[0 if self.is_taylor else len(self.freq_hz) // 2])
 
     def weights(self, freq_hz: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of each plane in each channel, shape (plane, chan).
