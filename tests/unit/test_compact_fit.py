@@ -27,9 +27,9 @@ BEAM_ARCSEC = 20.6
 
 
 def simulated(folder: Path, **how) -> tuple[ms.MsInfo, list[TrueSource]]:
-    """A small MS and its bright sources; 20 deg of phase errors that drift within 3 minutes, for 12."""
+    """A small MS and its bright sources; 20 deg of phase errors, others in each integration."""
     options = {
-        "config": "D", "band": "S", "spws": 4, "channels": 4, "integrations": 12, "integration": 60.0,
+        "config": "D", "band": "S", "spws": 4, "channels": 4, "integrations": 12, "integration": 300.0,
         "scans": 1, "fields": 1, "antennas": 14, "correlations": 2, "bright": ("5@2,1.5",),
         "bright_shape": "point", "spectral_index": -0.7, "faint": 0, "faint_flux": (0.001, 0.03),
         "phase_rms": 20.0, "delay_rms": 0.0, "amplitude_rms": 0.0, "pointing_rms": 0.0, "squint": False,
