@@ -100,7 +100,8 @@ def run(invoke, *words: object, **how) -> dict:
     return json.loads(invoke("predict-region", *words, "--json", **how).stdout)
 
 
-ONE_FIELD = ("--field", 0, "--model", "x.model.fits")
+# The MSs have no such sources: nothing to fit.
+ONE_FIELD = ("--field", 0, "--model", "x.model.fits", "--shape", "clean")
 
 
 def test_each_region_has_its_source_alone_and_the_columns_add_up(invoke, ready: Path) -> None:
@@ -153,7 +154,7 @@ def test_everything_in_one_region_leaves_a_rest_of_zero_and_says_so(invoke, read
 
 
 def test_taylor_terms_are_masked_alike(invoke, ready: Path) -> None:
-    terms = ("--field", 0, "--model", "x.model.fits", "--model", "x.model.tt1.fits")
+    terms = (*ONE_FIELD, "--model", "x.model.tt1.fits")
     run(invoke, ready, *terms, "--regions", "two.reg")
     with table(str(ready), ack=False) as main:
         spw = main.getcol("DATA_DESC_ID")
@@ -166,7 +167,18 @@ def test_taylor_terms_are_masked_alike(invoke, ready: Path) -> None:
 
 
 def test_a_cube_of_sub_bands_is_one_model(invoke, ready: Path) -> None:
-    record = run(invoke, ready, "--field", 0, "--model", "cube.model.fits", "--regions", "two.reg")
+    record = run(
+        invoke,
+        ready,
+        "--field",
+        0,
+        "--model",
+        "cube.model.fits",
+        "--regions",
+        "two.reg",
+        "--shape",
+        "clean",
+    )
     assert record["results"]["model_kind"] == "subbands"
     assert record["results"]["directions"][1]["flux_jy"] == pytest.approx(1.5)
     assert np.abs(cells(ready, "SOUTH_LOBE")[0]) == pytest.approx(1.5, abs=1e-5)
@@ -175,7 +187,10 @@ def test_a_cube_of_sub_bands_is_one_model(invoke, ready: Path) -> None:
 def test_a_mosaics_model_is_divided_by_its_beam_and_seen_through_each_fields(
     invoke, ready: Path
 ) -> None:
-    words = (ready, "--model", "x.model.fits", "--pb", "flat.pb.fits", "--regions", "two.reg")
+    words = (
+        ready, "--model", "x.model.fits", "--pb", "flat.pb.fits", "--regions", "two.reg",
+        "--shape", "clean",
+    )  # fmt: skip
     record = run(invoke, *words, "--all-column")
     assert record["results"]["beam"] == {"telescope": "VLA", "diameter_m": 25.0, "known": True}
     assert record["results"]["closure"] < 1e-5

@@ -73,7 +73,17 @@ def test_beams_are_tcleans_down_to_a_fifth_of_the_peak(
 
 def predict_both(invoke: Callable[..., object], path: Path, words: list[object]) -> dict:
     """Columns DUCC_<n> and CASA_<n>; gives the results of the latter."""
-    invoke("predict-region", path, *words, "--prefix", "DUCC", "--all-column", "ALL_DUCC")
+    invoke(
+        "predict-region",
+        path,
+        *words,
+        "--prefix",
+        "DUCC",
+        "--all-column",
+        "ALL_DUCC",
+        "--shape",
+        "clean",
+    )
     found = invoke(
         "predict-region", path, *words, "--prefix", "CASA", "--all-column", "ALL_CASA",
         "--predictor", "tclean", "--json",

@@ -69,11 +69,45 @@ from peelkit.cli.state import RunState
     help="Primary beam of a mosaic, which its model is the sky times.  [default: x.pb of x.model, if "
     "tclean made it as a mosaic]",
 )
+@click.option(
+    "--shape",
+    metavar="[LABEL=]KIND",
+    multiple=True,
+    help="What sources are: auto, point, gaussian, or clean for the model's own pixels; of one region "
+    "with its label before. May be given again.  [default: auto]",
+)
+@click.option(
+    "--datacolumn",
+    type=click.Choice(["auto", "data", "corrected"]),
+    default="auto",
+    show_default=True,
+    help="Data that points and Gaussians are fitted to; auto: CORRECTED_DATA if it is there, else DATA.",
+)
+@click.option(
+    "--refine",
+    metavar="SIDECAR",
+    type=options.PATH,
+    help="Sidecar of an earlier ddsolve: its refined points and Gaussians are taken as they are. The "
+    "model is then that of the peeled image.",
+)
+@click.option(
+    "--direction-model",
+    "direction_models",
+    metavar="LABEL=IMAGE",
+    multiple=True,
+    help="Restored image of one direction alone, with its models beside it, on any grid. May be given "
+    "again.",
+)
 @options.overwrite
 @options.common
 @click.pass_context
 def predict_region(ctx: click.Context, ms: Path, selection: Any, **chosen: Any) -> None:
     """Predict the model within each region into its own column of MS.
+
+    CLEAN scatters the components of a bright source in data with phase errors, and no gain mends that. So
+    a source that is compact by its amplitudes, which know no phases, is predicted as one point or
+    Gaussian with its own spectrum, fitted to the data without all else in the model; the components in
+    its region go. Of an extended source they stay.
 
     Each region alone masks the model, all Taylor terms alike. Fields may have any phase centre; in a
     mosaic each sees the sky through its own primary beam. Regions that are outside the image, without
@@ -87,6 +121,9 @@ def predict_region(ctx: click.Context, ms: Path, selection: Any, **chosen: Any) 
       peelkit predict-region x.ms --image x.selfcal/final.image --regions x.mask.crtf --all-column
       peelkit predict-region x.ms --model x.model.tt0 --model x.model.tt1 --regions bright.reg
       peelkit predict-region x.ms --image mosaic.image --regions bright.crtf --rest-column REST
+      peelkit predict-region x.ms --image x.image --regions two.reg --shape point --shape LOBES=clean
+      peelkit predict-region x.ms --image peeled.image.tt0 --regions two.reg --refine solve.json \
+        --direction-model LOBES=lobes.image.tt0 --all-column --overwrite
     """
     from peelkit.core import predict_region as work
 
@@ -111,7 +148,8 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             sexagesimal(entry["ra_deg"] / 15, "hms", 3),
             ("-" if entry["dec_deg"] < 0 else "+") + sexagesimal(abs(entry["dec_deg"]), "dms", 2),
             milli(entry["flux_jy"]),
-            milli(entry["peak_jy_pixel"]),
+            entry["shape"],
+            index(entry["model"]),
             str(entry["components"]),
             share(entry["flux_jy"]),
         ]
@@ -119,14 +157,14 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     ]
     rest = results["rest"]
     rows.append(
-        ["(rest)", results["rest_column"] or "-", "", "", milli(rest["flux_jy"]), "",
+        ["(rest)", results["rest_column"] or "-", "", "", milli(rest["flux_jy"]), "", "",
          str(rest["components"]), share(rest["flux_jy"])]
     )  # fmt: skip
     rows.append(
-        ["(all)", results["all_column"] or "-", "", "", milli(total), "",
+        ["(all)", results["all_column"] or "-", "", "", milli(total), "", "",
          str(results["components"]), ""]
     )  # fmt: skip
-    notes = []
+    notes = [note(entry) for entry in results["directions"]]
     if results["closure"] is not None:
         notes.append(
             f"Closure: the columns add up to the whole model within {results['closure']:.1g} of its "
@@ -140,11 +178,29 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
         "RA",
         "Dec",
         "flux (mJy)",
-        "peak (mJy/pixel)",
+        "shape",
+        "index",
         "components",
         "share",
     ]
     return [TextTable(heads, rows, title="Predicted (ICRS)", notes=notes)]
+
+
+def index(model: dict[str, Any] | None) -> str:
+    """Spectral index at the reference frequency; - where it is not known."""
+    return f"{model['spectrum'][0]:+.2f}" if model and model["spectrum"] else "-"
+
+
+def note(entry: dict[str, Any]) -> str:
+    """What was chosen for a direction, and how well it fits."""
+    text = f"{entry['label']}: {entry['shape']}; {entry['reason']}"
+    fit = entry["fit"]
+    if fit and entry["model"]:
+        text += (
+            f"; spectrum to {100 * fit['spectrum_rms']:.1g} %, place to "
+            f"{fit['position_error_arcsec']:.1g} arcsec"
+        )
+    return f"{text}."
 
 
 def milli(value: float) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit.core.compact import Compact
 from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import SkyModel, sky_model
 from peelkit.engines import ducc
@@ -24,8 +25,19 @@ from peelkit.progress import Progress
 BEAM_ACCURACY = 1e-5
 
 
-def read_models(paths: Sequence[Path]) -> list[Image]:
+# What one column is predicted from: pixels of an image, or one source by formula.
+Sky = SkyModel | Compact
+
+
+def read_models(paths: Sequence[Path], *, may_be_empty: bool = False) -> list[Image]:
     """Model images [Jy/pixel], all on one grid: one for each Taylor term, or the planes of a cube.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Which.
+    may_be_empty : bool
+        Nothing but zeros is a model too: that of a sky whose sources have all been peeled.
 
     Raises
     ------
@@ -44,7 +56,7 @@ def read_models(paths: Sequence[Path]) -> list[Image]:
             )
         if image.data.shape != images[0].data.shape:
             raise DataError(f"{image.path}: its size does not match {images[0].path}.")
-    if not any(np.any(np.nan_to_num(image.data)) for image in images):
+    if not may_be_empty and not any(np.any(np.nan_to_num(image.data)) for image in images):
         raise DataError(f"{images[0].path}: the model is empty; clean deeper or with another mask.")
     return images
 
@@ -90,7 +102,7 @@ def predict_model(
 
 def predict_columns(
     info: ms.MsInfo,
-    skies: Mapping[str, SkyModel],
+    skies: Mapping[str, Sky],
     *,
     rows: NDArray[np.int64],
     beam: Beam | None = None,
@@ -156,8 +168,21 @@ class Predictor:
         self.info = info
         self.beam = beam
 
-    def visibilities(self, sky: SkyModel, samples: Samples) -> NDArray[np.complex128]:
-        """Visibilities of ``sky`` [Jy], shape (row, chan).
+    def visibilities(self, sky: Sky, samples: Samples) -> NDArray[np.complex128]:
+        """Visibilities of ``sky`` [Jy], shape (row, chan)."""
+        if isinstance(sky, SkyModel):
+            return self._of_pixels(sky, samples)
+        total = np.zeros(
+            (samples.uvw_m.shape[0], self.info.spws[samples.spw].freq_hz.size), complex
+        )
+        for number in np.unique(samples.fields):
+            mine = samples.fields == number
+            field, freq = self.info.fields[number], self.info.spws[samples.spw].freq_hz
+            total[mine] = sky.visibilities(field, samples.uvw_m[mine], freq, self.beam)
+        return total
+
+    def _of_pixels(self, sky: SkyModel, samples: Samples) -> NDArray[np.complex128]:
+        """Visibilities of an image's pixels.
 
         The image may be centred anywhere: u, v, w are turned from the field's directions to those
         at the image's tangent point, exactly, and the phase is put back to the field's centre,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Direction:
     column : str
         That its visibilities go to.
     sky : SkyModel
-        What is predicted.
+        The CLEAN model in the region.
     """
 
     region: LabelledRegion
@@ -138,7 +138,11 @@ def _phase_centres(info: ms.MsInfo, rows: NDArray[np.int64]) -> list[tuple[float
 
 
 def directions(
-    regions: Sequence[LabelledRegion], sky: SkyModel, *, prefix: str | None
+    regions: Sequence[LabelledRegion],
+    sky: SkyModel,
+    *,
+    prefix: str | None,
+    elsewhere: Collection[str] = (),
 ) -> list[Direction]:
     """Cut the model into one part for each region.
 
@@ -150,6 +154,8 @@ def directions(
         The whole model.
     prefix : str or None
         Columns are ``<prefix>_<n>``; None for the regions' own labels, `PREFIX` where there is none.
+    elsewhere : collection of str
+        Labels of directions whose models come from elsewhere: this one may have nothing there.
 
     Raises
     ------
@@ -178,6 +184,9 @@ def directions(
                 "another label, or use --prefix."
             )
         part = sky.where(mask)
+        if label in elsewhere:
+            found.append(Direction(region, label, column, part))
+            continue
         if part.xs.size == 0:
             raise DataError(f"{region}: the model has no flux in it; {_nearest(mask, sky)}.")
         if part.flux_jy <= 0:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit import sidecar
-from peelkit.core import commit, predict_tclean
-from peelkit.core.modelcol import Predictor, Samples, predict_columns, read_models
+from peelkit.core import commit, predict_shapes, predict_tclean
+from peelkit.core.modelcol import Predictor, Samples, Sky, predict_columns, read_models
 from peelkit.core.predict_inputs import (
     Direction,
     check_columns,
@@ -20,6 +20,7 @@ from peelkit.core.predict_inputs import (
     model_paths,
     mosaic_beam,
 )
+from peelkit.core.predict_shapes import Choice
 from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import PB_LIMIT, SkyModel, sky_model
 from peelkit.errors import OptionError
@@ -58,6 +59,14 @@ class PredictOptions:
         Primary beam of a mosaic.
     overwrite : bool
         Replace columns that exist.
+    shape : tuple of str
+        ``KIND`` of all directions, ``LABEL=KIND`` of one; auto if empty.
+    datacolumn : str
+        That compact sources are fitted to: ``auto``, ``data`` or ``corrected``.
+    refine : Path or None
+        Sidecar of an earlier ddsolve, whose refined models are taken.
+    direction_models : tuple of str
+        ``LABEL=IMAGE``: restored images of single directions.
     """
 
     models: tuple[Path, ...]
@@ -69,6 +78,10 @@ class PredictOptions:
     predictor: str = "ducc"
     pb: Path | None = None
     overwrite: bool = False
+    shape: tuple[str, ...] = ()
+    datacolumn: str = "auto"
+    refine: Path | None = None
+    direction_models: tuple[str, ...] = ()
 
 
 def predict_region(
@@ -104,17 +117,28 @@ def predict_region(
     info.require("DATA", "its shape and storage are what the new columns get.")
     rows = ms.select_rows(info, selection)
     progress.stage("reading the model")
-    models = read_models(paths)
+    given = predict_shapes.Given.read(options.refine, options.direction_models)
+    models = read_models(paths, may_be_empty=options.refine is not None)
     pb = mosaic_beam(info, rows, paths, options.pb)
     beam = Beam.of(info) if pb is not None and options.predictor == "ducc" else None
     sky = sky_model(models, pb)
-    parts = directions(read_regions(options.regions), sky, prefix=options.prefix)
-    rest = _rest(sky, parts)
+    parts = directions(
+        read_regions(options.regions), sky, prefix=options.prefix, elsewhere=given.labels
+    )
     columns = [part.column for part in parts]
     columns += [name for name in (options.rest_column, options.all_column) if name]
     check_columns(info, columns, overwrite=options.overwrite)
+    choices, rest = predict_shapes.choose(
+        info, rows, parts, sky, given, shapes=options.shape, datacolumn=options.datacolumn,
+        predictor=options.predictor, beam=beam,
+        beam_arcsec=predict_shapes.restoring_beam_arcsec(paths, options.image, sky),
+        is_mosaic=pb is not None, progress=progress,
+    )  # fmt: skip
     warnings = _warnings(sky, rest, models, pb, beam, options)
-    skies = {part.column: part.sky for part in parts}
+    warnings += [choice.warning for choice in choices if choice.warning]
+    skies: dict[str, Sky] = {
+        part.column: choice.sky for part, choice in zip(parts, choices, strict=True)
+    }
     engine = None
     with commit.recorded_step(path, COMMAND) as step:
         for name in columns:
@@ -123,7 +147,7 @@ def predict_region(
         info = ms.read_info(path)
         if options.predictor == "tclean":
             closure, engine, more = predict_tclean.predict(
-                info, rows, paths, models, skies, rest,
+                info, rows, paths, models, predict_shapes.clean_skies(skies), rest,
                 rest_column=options.rest_column, all_column=options.all_column, progress=progress,
             )  # fmt: skip
             warnings += more
@@ -136,7 +160,9 @@ def predict_region(
                 unwritten=None if options.rest_column else rest, progress=progress,
             )  # fmt: skip
             progress.stage("checking the sum")
-            closure = _closure(info, rows, columns[: len(parts)], sky, rest, beam)
+            closure = _closure(
+                info, rows, columns[: len(parts)], _pieces(sky, rest, choices), rest, beam
+            )
         ms.add_history(
             path, command=COMMAND, message=f"peelkit {COMMAND}: predicted {', '.join(columns)}",
             parameters={"models": paths, "regions": options.regions, "predictor": options.predictor},
@@ -145,6 +171,10 @@ def predict_region(
     inputs |= {f"model_{number}": str(model) for number, model in enumerate(paths)}
     if pb is not None:
         inputs["pb"] = str(pb.path)
+    total_jy = rest.flux_jy + sum(choice.flux_jy for choice in choices)
+    if options.refine is not None:
+        inputs["refine"] = str(options.refine)
+    inputs |= {f"direction_model_{label}": str(image) for label, image in given.images.items()}
     results = {
         "models": [str(model) for model in paths],
         "model_kind": "taylor" if sky.is_taylor else "subbands",
@@ -154,9 +184,11 @@ def predict_region(
         if beam is None
         else {"telescope": beam.telescope, "diameter_m": beam.diameter_m, "known": beam.is_known},
         "rows": int(rows.size),
-        "flux_jy": sky.flux_jy,
-        "components": int(sky.xs.size),
-        "directions": [_entry(part, sky) for part in parts],
+        "flux_jy": total_jy,
+        "components": int(rest.xs.size) + sum(choice.components for choice in choices),
+        "directions": [
+            _entry(part, choice, total_jy) for part, choice in zip(parts, choices, strict=True)
+        ],
         "rest_column": options.rest_column,
         "all_column": options.all_column,
         "rest": {"flux_jy": rest.flux_jy, "components": int(rest.xs.size)},
@@ -178,11 +210,17 @@ def default_sidecar(path: Path) -> Path:
     return sidecar.ms_sidecar(path, COMMAND)
 
 
-def _rest(sky: SkyModel, parts: Sequence[Direction]) -> SkyModel:
-    inside = np.zeros(sky.grid.shape, dtype=bool)
-    for part in parts:
-        inside[part.sky.ys, part.sky.xs] = True
-    return sky.where(~inside)
+def _pieces(sky: SkyModel, rest: SkyModel, choices: Sequence[Choice]) -> list[Sky]:
+    """The whole model: in one piece as far as it is of one image, then what is by formula or of others."""
+    keep = np.zeros(sky.grid.shape, dtype=bool)
+    keep[rest.ys, rest.xs] = True
+    more: list[Sky] = []
+    for choice in choices:
+        if isinstance(choice.sky, SkyModel) and choice.sky.grid is sky.grid:
+            keep[choice.sky.ys, choice.sky.xs] = True
+        else:
+            more.append(choice.sky)
+    return [sky.where(keep), *more]
 
 
 def _warnings(
@@ -231,13 +269,13 @@ def _closure(
     info: ms.MsInfo,
     rows: NDArray[np.int64],
     columns: Sequence[str],
-    sky: SkyModel,
+    pieces: Sequence[Sky],
     rest: SkyModel,
     beam: Beam | None,
 ) -> float | None:
     """Largest ``|whole - rest - sum of columns|`` over the largest ``|whole|``, in a sample of rows.
 
-    The whole model is predicted afresh, in one piece; the directions are as they were written.
+    The whole model is predicted afresh, in as few pieces as can be; directions are as they were written.
     """
     predictor = Predictor(info, beam)
     difference = largest = 0.0
@@ -249,7 +287,7 @@ def _closure(
                 continue
             sample = mine[np.unique(np.linspace(0, mine.size - 1, CLOSURE_ROWS).astype(int))]
             where = Samples.read(main, sample, description.spw)
-            whole = predictor.visibilities(sky, where)
+            whole = np.sum([predictor.visibilities(sky, where) for sky in pieces], axis=0)
             hand = ms.parallel_hands(description.correlations)[0]
             left = whole - predictor.visibilities(rest, where)
             for name in columns:
@@ -259,24 +297,21 @@ def _closure(
     return difference / largest if largest else None
 
 
-def _entry(part: Direction, whole: SkyModel) -> dict[str, Any]:
-    flux = part.sky.reference()
-    # Negative components would pull the centroid out of the source.
-    weight = np.maximum(flux, 0.0)
-    place = whole.grid.like.sky(
-        float(np.average(part.sky.xs, weights=weight)),
-        float(np.average(part.sky.ys, weights=weight)),
-    )
+def _entry(part: Direction, choice: Choice, total_jy: float) -> dict[str, Any]:
+    ra_deg, dec_deg = choice.place
     return {
         "label": part.label,
         "column": part.column,
-        "ra_deg": float(place.ra.deg),
-        "dec_deg": float(place.dec.deg),
-        "flux_jy": part.sky.flux_jy,
-        "peak_jy_pixel": float(flux.max()),
-        "flux_share": part.sky.flux_jy / whole.flux_jy if whole.flux_jy > 0 else None,
-        "shape": "clean",
-        "components": int(part.sky.xs.size),
+        "ra_deg": ra_deg,
+        "dec_deg": dec_deg,
+        "flux_jy": choice.flux_jy,
+        "peak_jy_pixel": choice.peak_jy_pixel,
+        "flux_share": choice.flux_jy / total_jy if total_jy > 0 else None,
+        "shape": choice.shape,
+        "components": choice.components,
+        "model": None if choice.compact is None else choice.compact.record(),
+        "fit": choice.fit,
+        "reason": choice.reason,
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from astropy.coordinates import CartesianRepresentation, SkyCoord
+from astropy.coordinates import BaseCoordinateFrame, CartesianRepresentation, SkyCoord
 from numpy.typing import NDArray
 
 from peelkit.engines import ducc
@@ -56,25 +56,11 @@ class Grid:
 
     def field_basis(self, field: Field) -> Vectors:
         """Unit vectors east, north and outwards at a field's phase centre, in the image's frame."""
-        frame = self.like.frame
-        own = frames.astropy_frame(field.frame)
-        basis = _tangent_basis(field.ra_rad, field.dec_rad)
-        if own is not None and own.is_equivalent_frame(frame):
-            return basis
-        if own is None:
-            raise DataError(
-                f"field {field.name}: its direction is in {field.frame}, which cannot be turned into "
-                f"the frame of {self.path}; use --predictor tclean."
-            )
-        # A little to the north of the centre, so that the directions turn with the frame.
-        step = 1e-3
-        out, tip = (
-            _vector_in(frame, own, vector)
-            for vector in (basis[2], basis[2] * math.cos(step) + basis[1] * math.sin(step))
+        return field_basis(
+            field,
+            self.like.frame,
+            f"the frame of {self.path}; use --predictor tclean",
         )
-        north = tip - (tip @ out) * out
-        north /= np.linalg.norm(north)
-        return np.array([np.cross(north, out), north, out])
 
     def direction_cosines(self, xs: NDArray[np.int64], ys: NDArray[np.int64]) -> Vectors:
         """(l, m, n) of pixels about the tangent point, shape (pixel, 3)."""
@@ -83,7 +69,35 @@ class Grid:
         return np.stack([l, m, np.sqrt(np.maximum(0.0, 1 - l**2 - m**2))], axis=1)
 
 
-def _tangent_basis(ra_rad: float, dec_rad: float) -> Vectors:
+def field_basis(field: Field, frame: BaseCoordinateFrame, whose: str) -> Vectors:
+    """Unit vectors east, north and outwards at a field's phase centre, in ``frame``.
+
+    Raises
+    ------
+    DataError
+        If the field's frame cannot be turned into it; ``whose`` says which it is, and the remedy.
+    """
+    own = frames.astropy_frame(field.frame)
+    basis = tangent_basis(field.ra_rad, field.dec_rad)
+    if own is not None and own.is_equivalent_frame(frame):
+        return basis
+    if own is None:
+        raise DataError(
+            f"field {field.name}: its direction is in {field.frame}, which cannot be turned into {whose}."
+        )
+    # A little to the north of the centre, so that the directions turn with the frame.
+    step = 1e-3
+    out, tip = (
+        _vector_in(frame, own, vector)
+        for vector in (basis[2], basis[2] * math.cos(step) + basis[1] * math.sin(step))
+    )
+    north = tip - (tip @ out) * out
+    north /= np.linalg.norm(north)
+    return np.array([np.cross(north, out), north, out])
+
+
+def tangent_basis(ra_rad: float, dec_rad: float) -> Vectors:
+    """Unit vectors east, north and outwards at a direction, one a row."""
     sin_a, cos_a = math.sin(ra_rad), math.cos(ra_rad)
     sin_d, cos_d = math.sin(dec_rad), math.cos(dec_rad)
     return np.array(
@@ -98,7 +112,7 @@ def _tangent_basis(ra_rad: float, dec_rad: float) -> Vectors:
 def _vector_in(frame, own, vector: Vectors) -> Vectors:  # type: ignore[no-untyped-def]
     place = SkyCoord(own.realize_frame(CartesianRepresentation(*vector))).transform_to(frame)
     sphere = place.represent_as("unitspherical")
-    return _tangent_basis(sphere.lon.to_value("rad"), sphere.lat.to_value("rad"))[2]
+    return tangent_basis(sphere.lon.to_value("rad"), sphere.lat.to_value("rad"))[2]
 
 
 def grid_of(image: Image) -> Grid:
@@ -129,7 +143,7 @@ def grid_of(image: Image) -> Grid:
         shape=(image.data.shape[0], image.data.shape[1]),
         cell_rad=(float(cell[0]), float(cell[1])),
         centre_pixel=(float(wcs.crpix[0]) - 1, float(wcs.crpix[1]) - 1),
-        basis=_tangent_basis(float(ra), float(dec)),
+        basis=tangent_basis(float(ra), float(dec)),
         like=image,
         in_lsrk=frames.image_frame(image.path) == "LSRK",
     )
@@ -172,10 +186,14 @@ class SkyModel:
         """Flux at the reference frequency, or in the middle sub-band [Jy]."""
         return float(self.reference().sum())
 
+    @property
+    def reference_hz(self) -> float:
+        """Frequency of `reference` [Hz]; 0 if it is not known."""
+        return float(self.freq_hz[0 if self.is_taylor else len(self.freq_hz) // 2])
+
     def reference(self) -> NDArray[np.float64]:
         """Pixels at the reference frequency, or of the middle sub-band [Jy], shape (pixel,)."""
-        plane = 0 if self.is_taylor else len(self.freq_hz) // 2
-        return np.asarray(self.values[plane])
+        return np.asarray(self.values[0 if self.is_taylor else len(self.freq_hz) // 2])
 
     def weights(self, freq_hz: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of each plane in each channel, shape (plane, chan).

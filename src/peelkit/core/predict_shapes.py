@@ -1,0 +1,327 @@
+"""What each direction is predicted as: a point, a Gaussian, or components of a model image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from numpy.typing import NDArray
+
+from peelkit import sidecar
+from peelkit.core.compact import Compact
+from peelkit.core.compact_fit import Asked, Fitted, fit_compact
+from peelkit.core.modelcol import Sky, read_models
+from peelkit.core.predict_inputs import Direction, model_paths, mosaic_beam
+from peelkit.core.primary_beam import Beam
+from peelkit.core.skymodel import SkyModel, sky_model
+from peelkit.errors import DataError, OptionError
+from peelkit.io import ms
+from peelkit.io.image import read_image
+from peelkit.io.region import region_mask
+from peelkit.progress import Progress
+
+KINDS = ("auto", "clean", "point", "gaussian")
+
+# Where no restoring beam is known, it is taken to be so many pixels wide.
+BEAM_PIXELS = 5.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One direction's model.
+
+    Parameters
+    ----------
+    sky : SkyModel or Compact
+        What is predicted.
+    reference_hz : float
+        Where its flux is given [Hz].
+    reason : str
+        Why this shape, in words.
+    fit : dict or None
+        How well it fits, for the sidecar.
+    warning : str or None
+        What the user should know.
+    """
+
+    sky: Sky
+    reference_hz: float
+    reason: str
+    fit: dict[str, Any] | None = None
+    warning: str | None = None
+
+    @property
+    def compact(self) -> Compact | None:
+        """The point or Gaussian, if it is one."""
+        return self.sky if isinstance(self.sky, Compact) else None
+
+    @property
+    def shape(self) -> str:
+        """``point``, ``gaussian`` or ``clean``."""
+        return self.sky.shape if isinstance(self.sky, Compact) else "clean"
+
+    @property
+    def flux_jy(self) -> float:
+        """Flux at the model's reference frequency, or in its middle sub-band [Jy]."""
+        if isinstance(self.sky, Compact):
+            return float(self.sky.flux(np.array([self.reference_hz]))[0])
+        return self.sky.flux_jy
+
+    @property
+    def components(self) -> int:
+        """Pixels that are not zero; 1 of a point or Gaussian."""
+        return 1 if isinstance(self.sky, Compact) else int(self.sky.xs.size)
+
+    @property
+    def peak_jy_pixel(self) -> float | None:
+        """Largest pixel; None of a point or Gaussian."""
+        return None if isinstance(self.sky, Compact) else float(self.sky.reference().max())
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """ICRS right ascension and declination [deg]: centroid of the positive pixels."""
+        if isinstance(self.sky, Compact):
+            return self.sky.ra_deg, self.sky.dec_deg
+        # Negative components would pull the centroid out of the source.
+        weight = np.maximum(self.sky.reference(), 0.0)
+        place = self.sky.grid.like.sky(
+            float(np.average(self.sky.xs, weights=weight)),
+            float(np.average(self.sky.ys, weights=weight)),
+        )
+        return float(place.ra.deg), float(place.dec.deg)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Models of directions that come from elsewhere than the image.
+
+    Parameters
+    ----------
+    source : Path or None
+        Sidecar of ddsolve, for messages.
+    refined : dict of str
+        Label to refined point or Gaussian.
+    clean : frozenset of str
+        Labels of the earlier solve that have none: they need an image.
+    images : dict of str
+        Label to restored image of that direction alone.
+    """
+
+    source: Path | None = None
+    refined: Mapping[str, Compact] = field(default_factory=dict)
+    clean: frozenset[str] = frozenset()
+    images: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> set[str]:
+        """Directions that the image need not have."""
+        return {*self.refined, *self.clean, *self.images}
+
+    @classmethod
+    def read(cls, refine: Path | None, direction_models: Sequence[str]) -> Given:
+        """Read the sidecar, and take ``LABEL=IMAGE`` apart.
+
+        Raises
+        ------
+        OptionError, DataError
+            If one will not do.
+        """
+        images: dict[str, Path] = {}
+        for text in direction_models:
+            label, equals, image = text.partition("=")
+            if not (label and equals and image):
+                raise OptionError(f"--direction-model {text!r}: give LABEL=IMAGE.")
+            if label in images:
+                raise OptionError(f"--direction-model {text!r}: {label} has an image already.")
+            images[label] = Path(image)
+        if refine is None:
+            return cls(images=images)
+        entries = sidecar.read(refine, "ddsolve")["results"]["directions"]
+        refined = {
+            one["label"]: Compact.of_record(one["refined"]) for one in entries if one.get("refined")
+        }
+        for label in sorted(set(refined) & set(images)):
+            raise OptionError(
+                f"--direction-model {label}: {refine} has a refined {refined[label].shape} of it; leave "
+                "one out."
+            )
+        clean = frozenset(one["label"] for one in entries) - set(refined)
+        return cls(refine, refined, clean, images)
+
+
+def parse_shapes(texts: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
+    """Kind of each direction, from ``KIND`` of all and ``LABEL=KIND`` of one.
+
+    Raises
+    ------
+    OptionError
+        If a kind or label is not known.
+    """
+    everywhere = "auto"
+    single: dict[str, str] = {}
+    for text in texts:
+        label, equals, kind = text.rpartition("=")
+        if kind not in KINDS:
+            raise OptionError(f"--shape {text!r}: {kind!r} is not one of {', '.join(KINDS)}.")
+        if not equals:
+            everywhere = kind
+            continue
+        if label not in labels:
+            raise OptionError(
+                f"--shape {text!r}: no region is called {label!r}, only {', '.join(labels)}."
+            )
+        single[label] = kind
+    return {label: single.get(label, everywhere) for label in labels}
+
+
+def choose(
+    info: ms.MsInfo,
+    rows: NDArray[np.int64],
+    parts: Sequence[Direction],
+    sky: SkyModel,
+    given: Given,
+    *,
+    shapes: Sequence[str],
+    datacolumn: str,
+    predictor: str,
+    beam: Beam | None,
+    beam_arcsec: float,
+    is_mosaic: bool,
+    progress: Progress,
+) -> tuple[list[Choice], SkyModel]:
+    """Model of each direction, and the rest of the sky.
+
+    Components within a region are of its source: where that is compact they are CLEAN's scattered image
+    of it, and go. With a refined model they are of an image without the source: only those within a
+    beam of it are what is left of it, others are of the rest.
+
+    Raises
+    ------
+    OptionError, DataError
+        If options, or the data that a source is fitted to, will not do.
+    """
+    labels = [part.label for part in parts]
+    kinds = parse_shapes(shapes, labels)
+    _check_given(given, labels)
+    if predictor == "tclean":
+        _only_clean(kinds, given)
+        kinds = dict.fromkeys(labels, "clean")
+    rest = _rest(sky, parts, given, beam_arcsec)
+    reference_hz = sky.reference_hz or float(np.mean([spw.centre_hz for spw in info.spws]))
+    chosen: dict[str, Choice] = {}
+    for part in parts:
+        if part.label in given.refined:
+            chosen[part.label] = Choice(
+                given.refined[part.label], reference_hz, f"refined, from {given.source}"
+            )
+        elif part.label in given.images:
+            image = given.images[part.label]
+            own = _direction_sky(info, rows, part, image, is_mosaic=is_mosaic)
+            chosen[part.label] = Choice(own, reference_hz, f"model beside {image}")
+        elif kinds[part.label] == "clean":
+            why = "tclean predicts pixels only" if predictor == "tclean" else "as asked for"
+            chosen[part.label] = Choice(part.sky, reference_hz, why)
+    open_ones = [part for part in parts if part.label not in chosen]
+    if open_ones:
+        asked = [Asked(part.label, part.sky, kinds[part.label]) for part in open_ones]
+        others = [rest, *(choice.sky for choice in chosen.values())]
+        fitted = fit_compact(
+            info, rows, _data_column(info, datacolumn), asked, others,
+            reference_hz=reference_hz, beam=beam, progress=progress,
+        )  # fmt: skip
+        for part, found in zip(open_ones, fitted, strict=True):
+            chosen[part.label] = _fitted(part, found, reference_hz)
+    return [chosen[label] for label in labels], rest
+
+
+def _fitted(part: Direction, found: Fitted, reference_hz: float) -> Choice:
+    fit = {
+        "position_error_arcsec": found.position_error_arcsec,
+        "spectrum_rms": found.spectrum_rms,
+        "amplitude_scatter": found.amplitude_scatter,
+        "drop": found.drop,
+    }
+    return Choice(found.model or part.sky, reference_hz, found.reason, fit, found.warning)
+
+
+def _check_given(given: Given, labels: Sequence[str]) -> None:
+    for label in given.images:
+        if label not in labels:
+            raise OptionError(
+                f"--direction-model {label}: no region is called so, only {', '.join(labels)}."
+            )
+    for label in labels:
+        if label in given.clean and label not in given.images:
+            raise DataError(
+                f"{given.source}: {label} has no refined model; give an image of it with "
+                f"--direction-model {label}=IMAGE."
+            )
+
+
+def _only_clean(kinds: Mapping[str, str], given: Given) -> None:
+    asked = [label for label, kind in kinds.items() if kind in ("point", "gaussian")]
+    if asked or given.labels:
+        raise OptionError(
+            "--predictor tclean predicts pixels of one model only; use --predictor ducc with --shape "
+            "point or gaussian, --refine and --direction-model."
+        )
+
+
+def _data_column(info: ms.MsInfo, datacolumn: str) -> str:
+    if datacolumn == "auto":
+        datacolumn = "corrected" if "CORRECTED_DATA" in info.columns else "data"
+    return info.data_column(datacolumn)
+
+
+def _rest(sky: SkyModel, parts: Sequence[Direction], given: Given, beam_arcsec: float) -> SkyModel:
+    inside = np.zeros(sky.grid.shape, dtype=bool)
+    for part in parts:
+        mask = np.zeros(sky.grid.shape, dtype=bool)
+        mask[part.sky.ys, part.sky.xs] = True
+        if part.label in given.refined:
+            mask &= _within(sky, given.refined[part.label], beam_arcsec)
+        inside |= mask
+    return sky.where(~inside)
+
+
+def _within(sky: SkyModel, source: Compact, radius_arcsec: float) -> NDArray[np.bool_]:
+    """Pixels that are no farther from a source, shape (ny, nx)."""
+    x, y = sky.grid.like.pixel(SkyCoord(source.ra_deg, source.dec_deg, unit="deg", frame="icrs"))
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return np.zeros(sky.grid.shape, dtype=bool)
+    ys, xs = np.ogrid[: sky.grid.shape[0], : sky.grid.shape[1]]
+    cell = sky.grid.like.cell_arcsec
+    return np.asarray(np.hypot((xs - x) * cell, (ys - y) * cell) <= radius_arcsec)
+
+
+def _direction_sky(
+    info: ms.MsInfo, rows: NDArray[np.int64], part: Direction, image: Path, *, is_mosaic: bool
+) -> SkyModel:
+    """The model beside an image of one direction, within the direction's region."""
+    paths = model_paths((), image)
+    pb = mosaic_beam(info, rows, paths, None) if is_mosaic else None
+    whole = sky_model(read_models(paths), pb)
+    found = whole.where(region_mask(part.region, whole.grid.like))
+    if found.xs.size == 0 or not found.flux_jy > 0:
+        raise DataError(f"{paths[0]}: no positive flux in {part.region}; give its own image.")
+    return found
+
+
+def restoring_beam_arcsec(paths: Sequence[Path], image: Path | None, sky: SkyModel) -> float:
+    """Major axis of the restoring beam, from the image beside the model, else `BEAM_PIXELS`."""
+    beside = image or paths[0].with_name(paths[0].name.replace(".model", ".image"))
+    if beside != paths[0] and beside.exists():
+        beam = read_image(beside).beam
+        if beam is not None:
+            return beam.major_arcsec
+    return BEAM_PIXELS * sky.grid.like.cell_arcsec
+
+
+def clean_skies(skies: Mapping[str, Sky]) -> dict[str, SkyModel]:
+    """Those that are of pixels; with --predictor tclean all are."""
+    return {name: sky for name, sky in skies.items() if isinstance(sky, SkyModel)}
