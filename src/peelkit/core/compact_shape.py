@@ -142,8 +142,23 @@ def fit_spectrum(info: MsInfo, sums: Sums, reference_hz: float) -> Spectrum | No
     log_f, log_s = np.log(freq[keep] / reference_hz), np.log(flux[keep])
     error = np.sqrt(sums.noise_scale / square[keep]) / flux[keep]
     weight = 1 / np.maximum(error, 1e-3) ** 2
+    return log_polynomial(log_f, log_s, weight, most=len(spws))
+
+
+def log_polynomial(log_f: Floats, log_s: Floats, weight: Floats, *, most: int) -> Spectrum:
+    """Polynomial of least BIC through log fluxes, of an order up to ``most`` and `MAX_ORDER`.
+
+    Parameters
+    ----------
+    log_f, log_s : ndarray, shape (chan,)
+        Natural logarithms of frequency over the reference, and of flux.
+    weight : ndarray, shape (chan,)
+        1/variance of ``log_s``, up to a factor.
+    most : int
+        Highest order: no more than there are spws, for what is between them is not known.
+    """
     best: tuple[float, Floats] | None = None
-    for order in range(0 if freq.size < 2 else 1, min(MAX_ORDER, len(spws)) + 1):
+    for order in range(0 if log_f.size < 2 else 1, min(MAX_ORDER, most) + 1):
         if log_f.size <= order + 1 and order > 0:
             break
         fitted, rms, used = _robust_polynomial(log_f, log_s, weight, order)

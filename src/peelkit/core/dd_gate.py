@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit.core.compact import Compact
 from peelkit.core.dd_gains import TimeAxis
 
 PEEL, SUBTRACT, SKIP = "peel", "subtract", "skip"
@@ -137,6 +138,8 @@ class Direction:
         Name, and the column with its model.
     ra_deg, dec_deg, flux_jy : float or None
         ICRS, and model flux, if a sidecar said them.
+    model : Compact or None
+        The point or Gaussian that was predicted, if a sidecar said so.
     snr_per_solution : float
         Median over its dE solutions.
     snr_total : float
@@ -152,6 +155,7 @@ class Direction:
     ra_deg: float | None = None
     dec_deg: float | None = None
     flux_jy: float | None = None
+    model: Compact | None = None
     snr_per_solution: float = math.nan
     snr_total: float = math.nan
     decision: str = PEEL

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from peelkit import sidecar
 from peelkit.core import dd_gate, dd_terms
+from peelkit.core.compact import Compact
 from peelkit.core.dd_data import Rows, gather
 from peelkit.core.dd_gate import Direction
 from peelkit.core.ddsolve_options import DdOptions
@@ -123,7 +124,14 @@ def _directions(info: ms.MsInfo, options: DdOptions) -> tuple[str, list[Directio
                 f"{options.plan}: no all-sky column was written; run predict-region with --all-column."
             )
         directions = [
-            Direction(d["label"], d["column"], d["ra_deg"], d["dec_deg"], d["flux_jy"])
+            Direction(
+                d["label"],
+                d["column"],
+                d["ra_deg"],
+                d["dec_deg"],
+                d["flux_jy"],
+                Compact.of_record(d["model"]) if d.get("model") else None,
+            )
             for d in record["directions"]
         ]
     else:

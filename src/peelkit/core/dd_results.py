@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from peelkit.core.dd_balance import Balance
     from peelkit.core.dd_gate import Noise
     from peelkit.core.dd_plan import Plan
+    from peelkit.core.dd_refine import Refinement
     from peelkit.engines.quartical import Solved
 
 # Amplitudes of a dE outside these bounds are no beam and no atmosphere (CubiCal clips at 0.1 and 10).
@@ -43,6 +44,7 @@ class Judgement:
     flagged_new: int = 0
     samples: int = 0
     rows_flagged: int = 0
+    refinements: dict[str, Refinement] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     refusal: str | None = None
 
@@ -211,6 +213,7 @@ def results(
                 "decision": d.decision,
                 "reason": d.reason,
                 "subtracted": d.label in plan.subtracted,
+                "refined": _refined(judged, d.label),
                 "chi2_before": total.reduced(total.without[d.label])
                 if d.label in total.without
                 else None,
@@ -275,6 +278,13 @@ def results(
         "solutions": [str(run.gains) for run in runs],
         "plots": [],
     }
+
+
+def _refined(judged: Judgement | None, label: str) -> dict[str, Any] | None:
+    """The model of a compact direction for the next round."""
+    if judged is None or judged.refusal or label not in judged.refinements:
+        return None
+    return judged.refinements[label].refined().record()
 
 
 def _intervals(plan: Plan, chosen: Choice) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from peelkit.core.dd_data import blocks
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_measure import gate, weight_words
 from peelkit.core.dd_plan import Plan, settle
+from peelkit.core.dd_refine import Refinement
 from peelkit.core.ddsolve_options import DdOptions
 from peelkit.engines import casa as casa_engine
 from peelkit.engines import quartical
@@ -191,11 +192,18 @@ def _apply(
         *([] if options.keep else [options.column]),
         *(["CORRECTED_DATA"] if options.corrected else []),
     ]
-    judged = dd_results.Judgement()
+    spws = len(plan.rows.ddids)
+    judged = dd_results.Judgement(
+        refinements={
+            d.label: Refinement(d.model, spws)
+            for d in plan.directions
+            if d.model is not None and d.label in plan.peeled
+        }
+    )
     if not columns:
         with ms.opened(info.path) as main:
             for block in blocks(plan.rows, plan.data_column, plan.models, main):
-                _one(plan, groups, block, scale, judged)
+                _one(plan, groups, block, scale, judged, main)
                 progress.advance(block.rows.size)
         dd_results.judge(plan, groups, judged)
         return judged, ()
@@ -217,6 +225,7 @@ def _one(
     block: Any,
     scale: dict[int, float],
     judged: dd_results.Judgement,
+    main: Any,
 ) -> dd_apply.Peeled:
     block = replace(block, weight=block.weight * np.float32(scale[block.description.id]))
     done = dd_apply.peel(
@@ -228,6 +237,8 @@ def _one(
         gains_needed=plan.peeled,
     )
     judged.add(block, done)
+    for label, refinement in judged.refinements.items():
+        refinement.add(plan.rows.info, main, block, done, label)
     return done
 
 
@@ -263,7 +274,7 @@ def _write(
         with ms.opened(path, write=True) as main:
             source = step.replaced.get(plan.data_column, plan.data_column)
             for block in blocks(plan.rows, source, plan.models, main):
-                done = _one(plan, groups, block, scale, judged)
+                done = _one(plan, groups, block, scale, judged, main)
                 for name in columns:
                     values = done.corrected if name == "CORRECTED_DATA" else done.peeled
                     ms.put(main, name, block.rows, values)
