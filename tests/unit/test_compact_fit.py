@@ -101,7 +101,7 @@ def test_a_point_has_its_place_and_apparent_spectrum_despite_phase_errors(tmp_pa
     assert found.model.flux(freq) == pytest.approx(truth, rel=0.01)
     # The beam makes it steeper than the source's -0.7, and curved; a plain -0.7 would not pass above.
     assert np.polyfit(np.log(freq), np.log(truth), 1)[0] < -0.8
-    assert found.spectrum_rms < 0.01 and found.amplitude_scatter < 0.05
+    assert found.spectrum_rms < 0.01 and found.size.scatter < 0.05
 
 
 def test_a_gaussian_has_its_size(tmp_path: Path) -> None:
