@@ -205,3 +205,5 @@ def test_a_direction_without_refined_model_needs_its_image(invoke, ready: Path, 
     both = ("--direction-model", "NORTH=south.image")
     found = invoke(*base, "--model", "rest.model.fits", *both, code=2)
     assert "has a refined point of it; leave one out" in " ".join(found.stderr.split())
+    found = invoke(*base, "--model", "rest.model.fits", "--shape", "NORTH=clean", code=2)
+    assert "the model of NORTH is given; leave one out" in " ".join(found.stderr.split())

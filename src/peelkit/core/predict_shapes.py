@@ -221,7 +221,7 @@ def choose(
     """
     labels = [part.label for part in parts]
     kinds = parse_shapes(shapes, labels)
-    _check_given(given, labels)
+    _check_given(given, labels, shapes)
     if predictor == "tclean":
         _only_clean(kinds, given)
         kinds = dict.fromkeys(labels, "clean")
@@ -257,7 +257,11 @@ def _fitted(part: Direction, found: Fitted, reference_hz: float) -> Choice:
     return Choice(found.model or part.sky, reference_hz, found.reason, found, found.warning)
 
 
-def _check_given(given: Given, labels: Sequence[str]) -> None:
+def _check_given(given: Given, labels: Sequence[str], shapes: Sequence[str]) -> None:
+    for text in shapes:
+        label = text.rpartition("=")[0]
+        if label in given.labels:
+            raise OptionError(f"--shape {text!r}: the model of {label} is given; leave one out.")
     for label in given.images:
         if label not in labels:
             raise OptionError(
