@@ -10,6 +10,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 
 from makemodel import CELL, SIZE, write_model
+from peelkit.core import compact_shape
 from peelkit.core.compact_fit import Asked, Fitted, fit_compact
 from peelkit.core.compact_shape import _robust_polynomial
 from peelkit.core.primary_beam import Beam
@@ -101,10 +102,10 @@ def test_a_point_has_its_place_and_apparent_spectrum_despite_phase_errors(tmp_pa
     assert found.model.flux(freq) == pytest.approx(truth, rel=0.01)
     # The beam makes it steeper than the source's -0.7, and curved; a plain -0.7 would not pass above.
     assert np.polyfit(np.log(freq), np.log(truth), 1)[0] < -0.8
-    assert found.spectrum_rms < 0.01 and found.amplitude_scatter < 0.05
+    assert found.spectrum_rms < 0.01 and found.size.scatter < 0.05
 
 
-def test_a_gaussian_has_its_size(tmp_path: Path) -> None:
+def test_a_gaussian_has_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info, (source,) = simulated(tmp_path, bright_shape="gaussian:8")
     found = fit(tmp_path, info, source)
     assert found.shape == "gaussian", found.reason
@@ -114,6 +115,11 @@ def test_a_gaussian_has_its_size(tmp_path: Path) -> None:
     assert off_arcsec(found, source) < 0.05 * BEAM_ARCSEC
     # The flux is that at zero spacing, not the mean over the baselines, which is lower.
     assert found.model.flux_jy == pytest.approx(source.apparent_flux_jy[0], rel=0.02)
+    # So it is from fewer amplitudes.
+    monkeypatch.setattr(compact_shape, "MAX_CELLS", 500)
+    fewer = fit(tmp_path, info, source)
+    assert fewer.model != found.model
+    assert fewer.model.major_arcsec == pytest.approx(source.major_arcsec, rel=0.1)
     forced = fit(tmp_path, info, source, "point")
     assert forced.shape == "point" and "the data say gaussian" in forced.warning
     assert forced.model.flux_jy < 0.97 * source.apparent_flux_jy[0]

@@ -193,9 +193,9 @@ def index(model: dict[str, Any] | None) -> str:
 
 def note(entry: dict[str, Any]) -> str:
     """What was chosen for a direction, and how well it fits."""
-    text = f"{entry['label']}: {entry['shape']}; {entry['reason']}"
     fit = entry["fit"]
-    if fit and entry["model"]:
+    text = f"{entry['label']}: {entry['shape']}; {fit['reason']}"
+    if entry["model"] and fit["spectrum_rms"] is not None:
         text += (
             f"; spectrum to {100 * fit['spectrum_rms']:.1g} %, place to "
             f"{fit['position_error_arcsec']:.1g} arcsec"

@@ -59,9 +59,10 @@ class Fitted:
         ``point``, ``gaussian`` or ``clean``.
     model : Compact or None
         None for ``clean``.
-    position_error_arcsec, spectrum_rms, amplitude_scatter, drop : float
-        Error of either coordinate; rms of the channels about the spectrum, and scatter of the
-        amplitudes about the shape, relative; share of flux missing on the longest baselines.
+    position_error_arcsec, spectrum_rms : float
+        Error of either coordinate; rms of the channels about the spectrum, relative.
+    size : Size
+        As the amplitudes have it, whatever the shape.
     reason : str
         Why, in words.
     warning : str or None
@@ -72,8 +73,7 @@ class Fitted:
     model: Compact | None
     position_error_arcsec: float
     spectrum_rms: float
-    amplitude_scatter: float
-    drop: float
+    size: Size
     reason: str
     warning: str | None
 
@@ -200,8 +200,7 @@ class _Source:
             model=None if self.shape == "clean" else self.guess,
             position_error_arcsec=self.error_rad / ARCSEC_RAD,
             spectrum_rms=self.spectrum.rms,
-            amplitude_scatter=self.size.scatter,
-            drop=self.size.drop,
+            size=self.size,
             reason=reason,
             warning=warning,
         )

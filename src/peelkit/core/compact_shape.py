@@ -33,6 +33,9 @@ SIGNIFICANT = 3.0
 GAUSSIAN_DROP = 0.6
 LARGEST_SCATTER = 0.15
 
+# Amplitudes that a size is fitted to.
+MAX_CELLS = 50_000
+
 MAX_ORDER = 4
 # Channels so many robust sigma off the spectrum are left out.
 BAD_CHANNEL = 5.0
@@ -215,7 +218,7 @@ class Size:
 
 def fit_size(sums: Sums) -> Size:
     """Fit ``ln A_pq = o_spw + a_p + a_q - K (theta u)^2`` to amplitudes that know no antenna phases."""
-    used = sums.weight > 0
+    used = _some(sums.weight > 0)
     weight = sums.weight[used]
     amplitude = np.maximum(np.abs(sums.aligned[used]) / weight, 1e-3)
     spw, _, one, two = np.nonzero(used)
@@ -269,6 +272,16 @@ def fit_size(sums: Sums) -> Size:
         significance=max(0.0, largest) / sigma if sigma > 0 else math.inf,
         scatter=math.sqrt(max(0.0, excess)),
     )
+
+
+def _some(used: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """At most `MAX_CELLS` of the cells, by chance: enough for a few numbers, and little memory."""
+    cells = np.flatnonzero(used)
+    if cells.size <= MAX_CELLS:
+        return used
+    chosen = np.zeros(used.size, dtype=bool)
+    chosen[np.random.default_rng(1).choice(cells, MAX_CELLS, replace=False)] = True
+    return chosen.reshape(used.shape)
 
 
 def judge(size: Size) -> tuple[str, str]:

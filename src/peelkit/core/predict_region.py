@@ -311,7 +311,6 @@ def _entry(part: Direction, choice: Choice, total_jy: float) -> dict[str, Any]:
         "components": choice.components,
         "model": None if choice.compact is None else choice.compact.record(),
         "fit": choice.fit,
-        "reason": choice.reason,
     }
 
 

@@ -43,8 +43,8 @@ class Choice:
         Where its flux is given [Hz].
     reason : str
         Why this shape, in words.
-    fit : dict or None
-        How well it fits, for the sidecar.
+    fitted : Fitted or None
+        How well it fits the data; None if it was not fitted.
     warning : str or None
         What the user should know.
     """
@@ -52,8 +52,22 @@ class Choice:
     sky: Sky
     reference_hz: float
     reason: str
-    fit: dict[str, Any] | None = None
+    fitted: Fitted | None = None
     warning: str | None = None
+
+    @property
+    def fit(self) -> dict[str, Any]:
+        """For the sidecar: figures of the fit, null if there was none, and why this shape."""
+        size = self.fitted.size if self.fitted else None
+        return {
+            "position_error_arcsec": self.fitted.position_error_arcsec if self.fitted else None,
+            "spectrum_rms": self.fitted.spectrum_rms if self.fitted else None,
+            "amplitude_scatter": size.scatter if size else None,
+            "drop": size.drop if size else None,
+            "major_arcsec": size.major_arcsec if size else None,
+            "minor_arcsec": size.minor_arcsec if size else None,
+            "reason": self.reason,
+        }
 
     @property
     def compact(self) -> Compact | None:
@@ -207,7 +221,7 @@ def choose(
     """
     labels = [part.label for part in parts]
     kinds = parse_shapes(shapes, labels)
-    _check_given(given, labels)
+    _check_given(given, labels, shapes)
     if predictor == "tclean":
         _only_clean(kinds, given)
         kinds = dict.fromkeys(labels, "clean")
@@ -240,16 +254,14 @@ def choose(
 
 
 def _fitted(part: Direction, found: Fitted, reference_hz: float) -> Choice:
-    fit = {
-        "position_error_arcsec": found.position_error_arcsec,
-        "spectrum_rms": found.spectrum_rms,
-        "amplitude_scatter": found.amplitude_scatter,
-        "drop": found.drop,
-    }
-    return Choice(found.model or part.sky, reference_hz, found.reason, fit, found.warning)
+    return Choice(found.model or part.sky, reference_hz, found.reason, found, found.warning)
 
 
-def _check_given(given: Given, labels: Sequence[str]) -> None:
+def _check_given(given: Given, labels: Sequence[str], shapes: Sequence[str]) -> None:
+    for text in shapes:
+        label = text.rpartition("=")[0]
+        if label in given.labels:
+            raise OptionError(f"--shape {text!r}: the model of {label} is given; leave one out.")
     for label in given.images:
         if label not in labels:
             raise OptionError(
