@@ -58,7 +58,7 @@ class Grid:
         """Unit vectors east, north and outwards at a field's phase centre, in the image's frame."""
         frame = self.like.frame
         own = frames.astropy_frame(field.frame)
-        basis = _tangent_basis(field.ra_rad, field.dec_rad)
+        basis = tangent_basis(field.ra_rad, field.dec_rad)
         if own is not None and own.is_equivalent_frame(frame):
             return basis
         if own is None:
@@ -83,7 +83,8 @@ class Grid:
         return np.stack([l, m, np.sqrt(np.maximum(0.0, 1 - l**2 - m**2))], axis=1)
 
 
-def _tangent_basis(ra_rad: float, dec_rad: float) -> Vectors:
+def tangent_basis(ra_rad: float, dec_rad: float) -> Vectors:
+    """Unit vectors east, north and outwards at a direction, one a row."""
     sin_a, cos_a = math.sin(ra_rad), math.cos(ra_rad)
     sin_d, cos_d = math.sin(dec_rad), math.cos(dec_rad)
     return np.array(
@@ -98,7 +99,7 @@ def _tangent_basis(ra_rad: float, dec_rad: float) -> Vectors:
 def _vector_in(frame, own, vector: Vectors) -> Vectors:  # type: ignore[no-untyped-def]
     place = SkyCoord(own.realize_frame(CartesianRepresentation(*vector))).transform_to(frame)
     sphere = place.represent_as("unitspherical")
-    return _tangent_basis(sphere.lon.to_value("rad"), sphere.lat.to_value("rad"))[2]
+    return tangent_basis(sphere.lon.to_value("rad"), sphere.lat.to_value("rad"))[2]
 
 
 def grid_of(image: Image) -> Grid:
@@ -129,7 +130,7 @@ def grid_of(image: Image) -> Grid:
         shape=(image.data.shape[0], image.data.shape[1]),
         cell_rad=(float(cell[0]), float(cell[1])),
         centre_pixel=(float(wcs.crpix[0]) - 1, float(wcs.crpix[1]) - 1),
-        basis=_tangent_basis(float(ra), float(dec)),
+        basis=tangent_basis(float(ra), float(dec)),
         like=image,
         in_lsrk=frames.image_frame(image.path) == "LSRK",
     )
