@@ -13,13 +13,14 @@ from casacore.tables import table
 
 from ddtruth import RECIPE, Bright, make_truth
 from makems import channel_freq, sky_visibility
-from peelkit.core import dd_inject
+from peelkit.core import dd_data, dd_inject
 from peelkit.io import ms
+from peelkit.progress import Progress
 
 pytestmark = [pytest.mark.quartical, pytest.mark.slow]
 
 # Wide channels: away from the bright source, phases turn within a spw and a scan, but not in a channel.
-WIDE = replace(RECIPE, n_field=2, chan_width_hz=40e6, n_time=8)
+WIDE = replace(RECIPE, n_field=2, chan_width_hz=100e6, radius_m=6000.0)
 BRIGHT = Bright(5.0, 300.0, 200.0)
 SOURCES = ("--inject", "60mJy@-14,-9", "--inject", "0.04Jy@12.5,-6")
 
@@ -46,17 +47,18 @@ def test_long_intervals_keep_what_short_ones_eat(one, invoke) -> None:
         assert (main.getcol("DATA").tobytes(), main.colnames()) == before
     assert [source["flux_jy"] for source in long["results"]["injected"]] == [0.06, 0.04]
     for kept, eaten in zip(long["results"]["injected"], short["results"]["injected"], strict=True):
-        assert kept["recovered_fraction"] == pytest.approx(1.0, abs=0.04)
-        # In an interval that a source does not change in: 2 / (n - 1) of 10 antennas are 22 %.
-        assert eaten["suppression"] == pytest.approx(2 / 9, abs=0.08)
-        assert eaten["suppression"] > kept["suppression"] + 0.1
+        assert kept["recovered_fraction"] == pytest.approx(1.0, abs=0.05)
+        # Of a source that does not change in an interval, dE has 2 / (n - 1) of 10 antennas, 22 %; X, which
+        # is solved at the same intervals, has as much.
+        assert 0.28 < eaten["suppression"] < 0.44
+        assert eaten["suppression"] > kept["suppression"] + 0.2
         assert kept["sigma"] < 0.02 and kept["separation_arcsec"] is None
     assert not any("injected" in words for words in long["warnings"])
     assert sum("an injected source of" in words for words in short["warnings"]) == 2
     # 10 antennas x 2 hands x 2, for each scan (one of each field) and spw; each sample is two numbers.
     (wide,), (free,) = long["results"]["directions"], short["results"]["directions"]
     assert wide["parameters"] == 10 * 2 * 2 * 2 * 2
-    assert wide["visibilities"] == 45 * 2 * 8 * 8 * 2 * 2
+    assert wide["visibilities"] == 45 * 2 * 12 * 8 * 2 * 2
     assert free["freedom"] == pytest.approx(2 / 9)
     assert any("22 % as many numbers as the data" in words for words in short["warnings"])
 
@@ -94,18 +96,30 @@ def test_injected_sources_are_where_they_were_asked_for_in_every_field(one) -> N
                 assert np.degrees([east, north]) * 60 == pytest.approx([3.0, -2.0])
 
 
-def test_a_peeling_that_eats_everything_is_found(one, invoke, monkeypatch) -> None:
-    # What the second solve leaves is what the first left: nothing of the sources.
-    right, kept = dd_inject._peel, {}
+@pytest.mark.parametrize("left", [(1.0, 1.0), (0.0, 0.0), (0.7, 1.0)])
+def test_a_peeling_that_eats_a_source_is_found(one, monkeypatch, left) -> None:
+    info = ms.read_info(one)
+    selected = dd_data.gather(info, np.arange(info.n_rows), combine_fields=False)
+    plan = SimpleNamespace(
+        rows=selected, data_column="DATA", models=(), directions=[SimpleNamespace(ra_deg=None)]
+    )
+    # A beam apart: each leaks into a sum over the other.
+    asked = dd_inject.parse(["5mJy@3,-2", "5mJy@3.1,-2"])
+    sky = dd_inject.Sky(plan, np.full(2, 0.005), dd_inject._vectors(plan, asked))
 
-    def eating(plan, block, groups):
-        return kept.setdefault(block.rows.tobytes(), right(plan, block, groups))
+    def having(sky, groups, block):
+        with ms.opened(one) as main:
+            seen = sky.visibilities(main, block.rows, block.description)
+        return replace(block, data=block.data + np.einsum("s,src->rc", left, seen)[..., None]), seen
 
-    monkeypatch.setattr(dd_inject, "_peel", eating)
-    found = injected(one, invoke, "--de-time", "inf", "--de-freq", "spw", "--overwrite")
-    for source in found["results"]["injected"]:
-        assert source["suppression"] == pytest.approx(1.0)
-    assert sum("loses 1e+02 %" in words for words in found["warnings"]) == 2
+    def peel(plan, block, groups):
+        return SimpleNamespace(peeled=block.data, failed=np.zeros(block.data.shape[:2], dtype=bool))
+
+    monkeypatch.setattr(dd_inject, "_having", having)
+    monkeypatch.setattr(dd_inject, "_peel", peel)
+    found, sigma = dd_inject._measure(sky, {}, {}, {0: 1.0, 1: 1.0}, Progress())
+    np.testing.assert_allclose(found, left, atol=1e-4)
+    assert (sigma > 0.0).all()
 
 
 def test_the_first_direction_is_where_offsets_start(one) -> None:

@@ -141,7 +141,9 @@ def inject(
     if chosen is not None:
         again = dd_auto.lengthened(again, plan, chosen.by_direction)
     if plan.options.balance:
-        again, _ = dd_balance.balance(plan, again, scale, progress)
+        again, _ = dd_balance.balance(
+            plan, again, scale, progress, change=lambda block: _having(sky, groups, block)[0]
+        )
     share, sigma = _measure(sky, groups, again, scale, progress)
     return [
         Recovered(
@@ -254,6 +256,19 @@ def _add(sky: Sky, groups: Mapping[Key, Solutions], copy: Path, rows: NDArray[np
                 ms.put(target, "DATA", place, (data + seen).astype(np.complex64))
 
 
+def _having(
+    sky: Sky, groups: Mapping[Key, Solutions], block: Block
+) -> tuple[Block, NDArray[np.complex128]]:
+    """A block with the sources, seen through ``groups``, and each source alone, (source, row, chan)."""
+    with ms.opened(sky.plan.rows.info.path) as main:
+        seen = sky.visibilities(main, block.rows, block.description)
+    added = _through(
+        groups[block.key], block.times_s, block.antenna1, block.antenna2,
+        _cells(seen, block.description),
+    )  # fmt: skip
+    return replace(block, data=(block.data + added).astype(np.complex64)), seen
+
+
 def _through(
     solutions: Solutions,
     times_s: NDArray[np.float64],
@@ -283,14 +298,9 @@ def _measure(
     progress.stage("measuring the injected sources", total=plan.rows.rows.size)
     with ms.opened(plan.rows.info.path) as main:
         for block in blocks(plan.rows, plan.data_column, plan.models, main):
-            seen = sky.visibilities(main, block.rows, block.description)
-            added = _through(
-                before[block.key], block.times_s, block.antenna1, block.antenna2,
-                _cells(seen, block.description),
-            )  # fmt: skip
+            changed, seen = _having(sky, before, block)
             without = _peel(plan, block, before)
-            data = (block.data + added).astype(np.complex64)
-            having = _peel(plan, replace(block, data=data), after)
+            having = _peel(plan, changed, after)
             hands = block.hands
             change = (having.peeled - without.peeled)[..., hands].astype(np.complex128)
             weight = block.weight[..., hands] * scale[block.description.id]

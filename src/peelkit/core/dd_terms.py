@@ -163,8 +163,11 @@ def _refuse_same(g: TermChoice, k: TermChoice, *, whole_spw: bool) -> None:
     """
     if g.type not in HAS_PHASE or ("offset" not in k.type and whole_spw):
         return
-    delay = k.type.replace("_and_offset", "").replace("_offset", "")
-    remedy = f"--k {delay}" if whole_spw and delay != k.type else "--k-freq spw"
+    delay = {"delay_tec_and_offset": "delay_and_tec"}.get(
+        k.type, k.type.removesuffix("_and_offset")
+    )
+    delay = "delay" if delay == "tec" else delay
+    remedy = f"--k {delay}" if whole_spw else "--k-freq spw"
     raise OptionError(
         f"--g {g.type} and --k {k.type} at the same interval ({k.time}, {k.freq}) take up the same phases "
         f"and make the solve unstable; use --g none or --g amplitude, or {remedy}, or other intervals."

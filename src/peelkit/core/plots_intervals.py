@@ -81,9 +81,7 @@ def _panel(
     top = 30 * max(free, *(one.excess for one in found))
     axis.set_ylim(-0.15 * free, max(top, axis.get_ylim()[1]))
     _ticks(axis, {one.time for one in found}, integration, n_time)
-    axis.set_title(
-        f"{title}: best {best:.4g}, grey within {100 * dd_auto.COST:.0f} %", fontsize=9
-    )
+    axis.set_title(f"{title}: best {best:.4g}, grey within {100 * dd_auto.COST:.0f} %", fontsize=9)
     axis.tick_params(labelsize=8)
     axis.grid(axis="y", color="0.93", lw=0.6)
     axis.legend(frameon=False, fontsize=8, loc="upper center", ncols=3)
