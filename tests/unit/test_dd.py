@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from peelkit.core import dd_gains, dd_gate, dd_terms
+from peelkit.core import dd_freedom, dd_gains, dd_gate, dd_terms
 from peelkit.core.dd_gains import TimeAxis
 from peelkit.core.dd_terms import TermChoice
 from peelkit.engines import quartical
@@ -63,6 +63,51 @@ def test_two_terms_that_take_up_the_same_phases_are_refused() -> None:
     with pytest.raises(OptionError, match="same phases"):
         dd_terms.check(same)
     dd_terms.check((same[0], TermChoice("K", "delay", "10s", "spw")))
+
+
+@pytest.mark.parametrize(
+    ("g", "k", "intervals", "refused"),
+    [
+        ("diag_complex", "delay_and_offset", ("10s", "spw"), "--k delay,"),
+        ("complex", "delay_tec_and_offset", ("10s", "spw"), "--k delay_and_tec,"),
+        ("diag_complex", "tec_and_offset", ("10 S", "inf"), "--k delay,"),
+        # About the middle of the spw a delay has no phase; in a part of it that is not its middle.
+        ("diag_complex", "delay", ("10s", "spw"), None),
+        ("diag_complex", "delay", ("10s", "4chan"), "--k-freq spw"),
+        ("amplitude", "delay_and_offset", ("10s", "spw"), None),
+        ("none", "delay_and_offset", ("10s", "spw"), None),
+    ],
+)
+def test_terms_are_refused_where_each_can_have_the_others_phase(g, k, intervals, refused) -> None:
+    terms = (TermChoice("G", g, "10s", intervals[1]), TermChoice("K", k, *intervals))
+    if refused is None:
+        dd_terms.check(terms)
+        return
+    with pytest.raises(OptionError, match=f"--g {g} and --k {k} .* {refused}"):
+        dd_terms.check(terms)
+
+
+def test_the_same_interval_in_other_words_is_refused_too() -> None:
+    terms = (
+        TermChoice("G", "phase", "2int", "spw"),
+        TermChoice("K", "delay_and_offset", "20s", "64chan"),
+    )
+    dd_terms.check(terms)
+    known = {"width_hz": 1e6, "n_chan": 64}
+    dd_terms.check_intervals(terms, integration_s=5.0, **known)
+    with pytest.raises(OptionError, match="same phases"):
+        dd_terms.check_intervals(terms, integration_s=10.0, **known)
+
+
+@pytest.mark.parametrize(
+    ("free", "told"),
+    [({"A": 0.1}, []), ({"A": 0.2, "B": 0.01}, ["A: the gains are 20 %"]),
+     ({"A": 0.1, "B": 0.1}, ["A and B: the gains are 20 %"])],
+)  # fmt: skip
+def test_too_much_freedom_is_told(free, told) -> None:
+    found = dd_freedom.words(free)
+    assert len(found) == len(told)
+    assert all(words.startswith(start) for words, start in zip(found, told, strict=True))
 
 
 def test_the_direction_dependent_term_comes_last_and_is_solved_first() -> None:

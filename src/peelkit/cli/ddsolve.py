@@ -123,6 +123,12 @@ def _decisions(
     help="Let the rest of the sky decide how a gain is shared between G and dE.",
 )  # fmt: skip
 @click.option(
+    "--inject", metavar="FLUX@DX,DY", multiple=True,
+    help="Test that peeling eats no other flux: solve once more with this point source in the data, such as "
+    "5mJy@0.5,-2 (arcmin east and north of the first direction of --from, or else of the phase centre), and "
+    "measure what is left of it; nothing of that is kept. May be given again.",
+)  # fmt: skip
+@click.option(
     "--flag/--no-flag", default=True, show_default=True,
     help="Flag the data that failed solutions serve; the flags are saved first.",
 )  # fmt: skip
@@ -218,6 +224,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             f"chi-squared (1 is noise): {chi2['model_only']:.4g} with the models as they are, "
             f"{chi2['direction_independent']:.4g} with G and K, {chi2['solved']:.4g} with dE too."
         )
+    notes += _freedom_notes(results["directions"])
     notes += _weight_notes(results["weights"])
     flags = results["flags"]
     if flags:
@@ -244,7 +251,33 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             ],
             title=f"Terms (reference antenna {results['refant']})",
         ))  # fmt: skip
+    if results["injected"]:
+        found.append(_injected(results["injected"]))
     return found
+
+
+def _injected(sources: list[dict[str, Any]]) -> TextTable:
+    return TextTable(
+        ["flux [mJy]", "RA [deg]", "Dec [deg]", "from direction [arcsec]", "recovered", "suppressed",
+         "sigma"],
+        [
+            [_number(1e3 * one["flux_jy"], ".4g"), _number(one["ra_deg"], ".5f"),
+             _number(one["dec_deg"], "+.5f"), _number(one["separation_arcsec"], ".1f"),
+             _percent(one["recovered_fraction"], ".1f"), _percent(one["suppression"], ".1f"),
+             _percent(one["sigma"], ".1f")]
+            for one in sources
+        ],
+        title="Injected sources, after a second solve with them in the data",
+    )  # fmt: skip
+
+
+def _freedom_notes(directions: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{d['label']}: {d['parameters']} real numbers solved from {d['visibilities']}, "
+        f"{_percent(d['freedom'])}."
+        for d in directions
+        if d["freedom"] is not None
+    ]
 
 
 def _weight_notes(weights: list[dict[str, Any]]) -> list[str]:
@@ -263,5 +296,5 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2g} %"
+def _percent(value: float | None, form: str = ".2g") -> str:
+    return "-" if value is None else f"{100 * value:{form}} %"

@@ -10,7 +10,7 @@ gains, and is divided out of every dE, which leaves what was subtracted as it wa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core import dd_apply, dd_gains
-from peelkit.core.dd_data import blocks
+from peelkit.core.dd_data import Block, blocks
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_plan import Plan
 from peelkit.io import ms
@@ -127,9 +127,19 @@ class Balance:
 
 
 def balance(
-    plan: Plan, groups: Mapping[Key, Solutions], scale: Mapping[int, float], progress: Progress
+    plan: Plan,
+    groups: Mapping[Key, Solutions],
+    scale: Mapping[int, float],
+    progress: Progress,
+    *,
+    change: Callable[[Block], Block] | None = None,
 ) -> tuple[dict[Key, Solutions], Balance]:
     """Solve X, and move it from the directions' gains to those of the array.
+
+    Parameters
+    ----------
+    change : callable, optional
+        Makes of each block the data that were solved, if they are not those of the MS.
 
     Returns
     -------
@@ -138,7 +148,7 @@ def balance(
     Balance
         For the sidecar.
     """
-    sums = _gather(plan, groups, scale, progress)
+    sums = _gather(plan, groups, scale, progress, change)
     result = dict(groups)
     snr, amplitude, phase, scales = [], [], [], []
     for key, solutions in groups.items():
@@ -164,7 +174,11 @@ def balance(
 
 
 def _gather(
-    plan: Plan, groups: Mapping[Key, Solutions], scale: Mapping[int, float], progress: Progress
+    plan: Plan,
+    groups: Mapping[Key, Solutions],
+    scale: Mapping[int, float],
+    progress: Progress,
+    change: Callable[[Block], Block] | None,
 ) -> dict[Key, Normal]:
     """One pass over the data; nothing for groups whose gains are full matrices."""
     sums = {}
@@ -177,6 +191,7 @@ def _gather(
     with ms.opened(plan.rows.info.path) as main:
         for block in blocks(plan.rows, plan.data_column, plan.models, main):
             if block.key in sums:
+                block = change(block) if change else block
                 solutions, normal = groups[block.key], sums[block.key]
                 done = dd_apply.peel(
                     block, groups, all_column=plan.all_column, directions=plan.used,

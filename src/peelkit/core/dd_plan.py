@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from peelkit import sidecar
 from peelkit.core import dd_gate, dd_terms
 from peelkit.core.compact import Compact
@@ -105,6 +107,12 @@ def settle(info: ms.MsInfo, selection: Selection, options: DdOptions, progress: 
         )
     rows = ms.select_rows(info, replace(selection, uvrange=""))
     gathered = gather(info, rows, combine_fields="field" in options.combine)
+    for ddid in gathered.ddids:
+        spw = info.spws[info.data_descriptions[ddid].spw]
+        dd_terms.check_intervals(
+            options.terms, integration_s=gathered.integration_s[ddid],
+            width_hz=float(np.median(np.abs(spw.width_hz))), n_chan=spw.freq_hz.size,
+        )  # fmt: skip
     found = survey(info, replace(selection, uvrange=""), progress)
     refant = choose_refants(info, found, options.refant)[0]
     folder = options.out or info.path.with_name(f"{info.path.stem}.ddsolve")

@@ -16,6 +16,9 @@ _HZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 
 NONE = "none"
 
+# Types of G that can turn a phase.
+HAS_PHASE = frozenset({"phase", "diag_complex", "complex"})
+
 # An interval that is chosen from the data.
 AUTO = "auto"
 
@@ -111,18 +114,64 @@ def check(choices: Sequence[TermChoice]) -> None:
             ) from error
         if choice.freq != AUTO:
             freq_channels(choice.freq, 1.0, 1 << 30)
-    g, k = (next((c for c in choices if c.name == name), None) for name in ("G", "K"))
-    if (
-        g
-        and k
-        and g.type == "phase"
-        and "offset" in k.type
-        and (g.time, g.freq) == (k.time, k.freq)
-    ):
-        raise OptionError(
-            f"--g phase and --k {k.type} at the same interval ({g.time}, {g.freq}) take up the same phases "
-            "and make the solve unstable; use --g none, or --k delay, or other intervals."
-        )
+    g, k = _array_terms(choices)
+    if g and k and (_word(g.time), _word(g.freq)) == (_word(k.time), _word(k.freq)):
+        _refuse_same(g, k, whole_spw=_word(k.freq) == "spw")
+
+
+def check_intervals(
+    choices: Sequence[TermChoice], *, integration_s: float, width_hz: float, n_chan: int
+) -> None:
+    """Refuse G and K that `check` lets pass because their intervals are written differently.
+
+    Raises
+    ------
+    OptionError
+        If they take up the same phases. Intervals that are still ``auto`` pass.
+    """
+    g, k = _array_terms(choices)
+    if not g or not k or AUTO in (g.time, g.freq):
+        return
+    intervals = [
+        (time_integrations(c.time, integration_s), freq_channels(c.freq, width_hz, n_chan))
+        for c in (g, k)
+    ]
+    if intervals[0] == intervals[1]:
+        _refuse_same(g, k, whole_spw=intervals[1][1] == 0)
+
+
+def _array_terms(choices: Sequence[TermChoice]) -> tuple[TermChoice | None, TermChoice | None]:
+    """G and K, if they are solved."""
+    solved = {c.name: c for c in choices if c.type != NONE}
+    return solved.get("G"), solved.get("K")
+
+
+def _word(text: str) -> str:
+    word = text.replace(" ", "").lower()
+    return {"inf": "spw"}.get(word, word)
+
+
+def _refuse_same(g: TermChoice, k: TermChoice, *, whole_spw: bool) -> None:
+    """Refuse G and K with the same intervals where each can have what the other has.
+
+    A product of two gains fixes neither where both have the same freedom: the phase then goes back and
+    forth between them from round to round. G has a phase in each interval unless it is an amplitude. K
+    has one too if it is solved with an offset. A delay or TEC alone has none over a whole spw, because
+    QuartiCal turns it about the middle of the spw (delay: nu - nu_mid; TEC: 1/nu without its mean). In a
+    part of the spw it is still about that middle, and so is mostly a phase there. Amplitudes are in G
+    alone. dE and G share phases too, but the rest of the sky tells them apart (`dd_balance`).
+    """
+    if g.type not in HAS_PHASE or ("offset" not in k.type and whole_spw):
+        return
+    delay = {"delay_tec_and_offset": "delay_and_tec"}.get(
+        k.type, k.type.removesuffix("_and_offset")
+    )
+    delay = "delay" if delay == "tec" else delay
+    remedy = f"--k {delay}" if whole_spw else "--k-freq spw"
+    raise OptionError(
+        f"--g {g.type} and --k {k.type} at the same interval ({k.time}, {k.freq}) take up the same phases "
+        f"and make the solve unstable; use --g none or --g amplitude, or {remedy}, or other intervals."
+    )
 
 
 def build(
@@ -135,6 +184,7 @@ def build(
     across_scans: bool,
 ) -> list[quartical.Term]:
     """QuartiCal's terms for data of one integration time and channel width; dE comes last."""
+    check_intervals(choices, integration_s=integration_s, width_hz=width_hz, n_chan=n_chan)
     terms = [
         quartical.Term(
             name=choice.name,

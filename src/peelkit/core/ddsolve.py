@@ -21,11 +21,14 @@ from peelkit.core import (
     dd_apply,
     dd_auto,
     dd_balance,
+    dd_freedom,
     dd_gains,
+    dd_inject,
     dd_results,
     dd_solve,
     dd_terms,
     plots_dd,
+    plots_intervals,
 )
 from peelkit.core.dd_data import blocks
 from peelkit.core.dd_gains import Key, Solutions
@@ -66,6 +69,7 @@ def ddsolve(
     """
     progress = progress or Progress()
     dd_terms.check(options.terms)
+    dd_inject.parse(options.inject)
     extra = quartical.parse_extra(options.quartical)
     quartical.version()
     info = ms.read_info(path)
@@ -83,6 +87,7 @@ def ddsolve(
     judged: dd_results.Judgement | None = None
     balanced: dd_balance.Balance | None = None
     chosen: dd_auto.Choice | None = None
+    injected: list[dd_inject.Recovered] | None = None
     writes: tuple[str, ...] = ()
     if not plan.used:
         reasons = "; ".join(f"{d.label}: {d.reason}" for d in plan.directions)
@@ -95,17 +100,23 @@ def ddsolve(
             groups = dd_auto.lengthened(groups, plan, chosen.by_direction)
         if options.balance:
             groups, balanced = dd_balance.balance(plan, groups, scale, progress)
+        if options.inject:
+            injected = dd_inject.inject(plan, groups, chosen, scale, extra, progress)
+            warnings += dd_inject.words(injected)
         progress.stage("subtracting", total=plan.rows.rows.size)
         judged, writes = _apply(plan, groups, scale, progress)
         refusal = judged.refusal
         if refusal:
             writes = ()
     results = dd_results.results(plan, groups, judged, noise, runs, balanced, chosen)
+    results["injected"] = dd_inject.records(injected)
+    warnings += dd_freedom.record(results, plan, groups, chosen)
     if groups and options.plots:
         progress.stage("plots")
-        results["plots"] = [
-            str(item) for item in plots_dd.direction_gains(plan, groups, plan.folder)
-        ]
+        made = plots_dd.direction_gains(plan, groups, plan.folder)
+        if chosen is not None:
+            made += plots_intervals.intervals(plan, chosen, plan.folder)
+        results["plots"] = [str(item) for item in made]
     (plan.folder / RUNNING).unlink(missing_ok=True)
     return Outcome(
         results=results,

@@ -50,6 +50,8 @@ class DdOptions:
         Write CORRECTED_DATA too: direction-independent gains taken out, nothing subtracted.
     balance : bool
         Let the rest of the sky decide what is G and what is dE (`peelkit.core.dd_balance`).
+    inject : tuple of str
+        Test sources FLUX@DX,DY (`peelkit.core.dd_inject`).
     flag : bool
         Flag what failed solutions serve.
     memory_gib : float
@@ -80,6 +82,7 @@ class DdOptions:
     column: str = "PEELED_DATA"
     corrected: bool = False
     balance: bool = True
+    inject: tuple[str, ...] = ()
     flag: bool = True
     memory_gib: float = 2.0
     threads: int = 0
