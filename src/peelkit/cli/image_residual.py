@@ -45,7 +45,7 @@ SETTLED = (
     metavar="REGIONS[:NAME]",
     default="",
     help="Image only a small field about a region, twice as wide as it, in the manner of --like; NAME is "
-    "its label or number. The region is the mask.",
+    "its label or number. The region is the mask. Not for mosaics.",
 )
 @click.option(
     "--mask",
