@@ -60,7 +60,9 @@ def test_the_field_is_twice_as_wide_as_the_region_and_centred_on_it(
         f"{regions}:{label}", read_image(tmp_path / "like.fits"), made, info, np.arange(info.n_rows)
     )
     assert (found.imaging.imsize, found.imaging.nterms, found.imaging.robust) == (side, 2, 0.0)
-    with pytest.raises(DataError, match="like.fits: a mosaic; CASA loses fluxes in a small image"):
+    with pytest.raises(
+        DataError, match=r"like\.fits: a mosaic; CASA loses fluxes in a small image"
+    ):
         around.settle(
             f"{regions}:{label}", read_image(tmp_path / "like.fits"),
             replace(made, gridder="mosaic"), info, np.arange(info.n_rows),
