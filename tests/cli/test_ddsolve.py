@@ -38,6 +38,11 @@ def flag_all(path: Path) -> None:
         main.putcol("FLAG", np.ones_like(main.getcol("FLAG")))
 
 
+def own_taken(path: Path) -> None:
+    with table(str(path), readonly=False, ack=False) as main:
+        add_model(main, "B1_DATA", main.getcol("DATA"))
+
+
 CASES: list[tuple[tuple[str, ...], int, str, Callable[[Path], None] | None]] = [
     ((), 2, "name the model columns: --all COLUMN and --peel COLUMN, or --from", None),
     (("--all", "ALL"), 2, "name the model columns", None),
@@ -60,6 +65,9 @@ CASES: list[tuple[tuple[str, ...], int, str, Callable[[Path], None] | None]] = [
     ((*GOOD, "--decide", "B1=perhaps"), 2, "use LABEL=peel, LABEL=subtract or LABEL=skip", None),
     ((*GOOD, "--decide", "B7=peel"), 2, "'B7': no such direction", None),
     ((*GOOD, "--subtract", "B1", "--keep"), 2, "--subtract and --keep exclude each other", None),
+    ((*GOOD, "--own-data", "B7"), 2, "--own-data B7: no such direction; there are B1", None),
+    ((*GOOD, "--own-data", "B1"), 3, "B1_DATA exist and would be replaced; allow it with --over", own_taken),
+    ((*GOOD, "--own-data", "all", "--column", "B1_DATA"), 2, "its column would be B1_DATA, which is ano", None),
     ((*GOOD, "--uvrange", ">1klambda"), 2, "QuartiCal cuts in metres", None),
     ((*GOOD, "--combine", "spw"), 2, "--combine spw: use field, scan", None),
     ((*GOOD, "--refant", "ea99"), 3, "refant 'ea99': not in the data", None),

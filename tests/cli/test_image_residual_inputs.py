@@ -45,6 +45,8 @@ def test_what_like_settles_cannot_be_given_too(invoke, good: Path, option: str, 
     [
         (["--restore"], 2, "--restore and --from go together"),
         (["--from", "x.json"], 2, "--restore and --from go together"),
+        (["--around", "x.crtf"], 2, "--around needs --like"),
+        (["--around", "x.crtf", "--like", "x.image", "--mask", "m"], 2, "the region is the mask"),
         (["--like", "absent.image"], 3, "absent.image: no such image"),
         ([], 3, "no column PEELED_DATA; give the one to image with --column"),
         (["--column", "UVW", "--field", "0"], 3, "column UVW holds no visibilities"),

@@ -91,6 +91,29 @@ def test_some_directions_are_kept_when_asked(two, copy_ms, invoke) -> None:
     assert columns(target, "PEELED_DATA")[0].tobytes() == peeled.tobytes()
 
 
+def test_own_data_are_a_direction_alone_without_any_gains(two, copy_ms, invoke) -> None:
+    path, truth = two
+    target = copy_ms(path)
+    out = invoke("ddsolve", target, *SOLVE, "--no-plots", "--own-data", "all", "--json")
+    record = json.loads(out.stdout)
+    assert record["results"]["own_data"] == {"B1": "B1_DATA", "B2": "B2_DATA"}
+    assert record["writes"] == ["PEELED_DATA", "B1_DATA", "B2_DATA"]
+    scan, one, two_ = columns(target, "SCAN_NUMBER", "ANTENNA1", "ANTENNA2")
+    for number, name in enumerate(("B1", "B2")):
+        own, model = columns(target, f"{name}_DATA", name)
+        gain = truth["jones"][number]
+        taken = gain[scan - 1, one] * gain[scan - 1, two_].conj()
+        noise = truth["noise"] / taken[:, None]
+        # The gains take up a little of the noise, and move a bright source by a little of itself.
+        assert rms(own - model - noise) < 0.3 * rms(noise)
+        assert rms(own - model) == pytest.approx(rms(noise), rel=0.05)
+        share = np.vdot(model, own).real / np.vdot(model, model).real
+        assert share == pytest.approx(1.0, abs=5e-3)
+    invoke("undo", target)
+    with table(str(target), ack=False) as main:
+        assert not {"PEELED_DATA", "B1_DATA", "B2_DATA"} & set(main.colnames())
+
+
 def test_gains_are_applied_as_quartical_applies_them(two, tmp_path) -> None:
     path, _ = two
     info = ms.read_info(path)

@@ -119,6 +119,11 @@ def _decisions(
     help="Write CORRECTED_DATA too: direction-independent gains taken out, nothing subtracted.",
 )  # fmt: skip
 @click.option(
+    "--own-data", metavar="LABEL", multiple=True,
+    help="Write the data of this direction alone, all gains taken out, to its column with _DATA added; "
+    "once for each, or all. Their image is a better model of an extended source.",
+)  # fmt: skip
+@click.option(
     "--balance/--no-balance", default=True, show_default=True,
     help="Let the rest of the sky decide how a gain is shared between G and dE.",
 )  # fmt: skip
@@ -175,6 +180,7 @@ def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit ddsolve target.ms --all ALL_SKY_MODEL --peel BRIGHT_1 --peel BRIGHT_2
       peelkit ddsolve target.ms --all ALL_SKY_MODEL --peel BRIGHT_1 --de-time inf --de-freq 64MHz \\
           --k delay_and_offset --g none --refant ea10
+      peelkit ddsolve target.ms --from target.ms.predict-region.peelkit.json --own-data BRIGHT_1
     """
     from peelkit.core import ddsolve as work
     from peelkit.core.dd_terms import TermChoice
@@ -238,6 +244,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             f"{', '.join(d['label'] for d in results['directions'] if d['subtracted'])} is in "
             f"{results['output_column']}."
         )
+    notes += [f"{label} alone is in {column}." for label, column in results["own_data"].items()]
     if results["plots"]:
         notes.append(f"Plots: {Path(results['plots'][0]).parent}/dE.*.png")
     found = [TextTable(heads, rows, title="Directions", notes=notes)]

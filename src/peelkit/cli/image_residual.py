@@ -41,6 +41,13 @@ SETTLED = (
     help="Image of selfcal or image-residual whose grid, weights, mask and depth are used again.",
 )
 @click.option(
+    "--around",
+    metavar="REGIONS[:NAME]",
+    default="",
+    help="Image only a small field about a region, twice as wide as it, in the manner of --like; NAME is "
+    "its label or number. The region is the mask. Not for mosaics.",
+)
+@click.option(
     "--mask",
     type=options.PATH,
     help="Cleaning mask (CASA, FITS) or regions (.crtf, .reg) in place of that of IMAGE, or of one that is made.",
@@ -86,6 +93,9 @@ def image_residual(
     Without --like the settings are chosen and the mask is made as selfcal does for its first image: so
     this also makes a first image of any column, of one field or of a mosaic.
 
+    With --around a small field about one region is imaged, such as the data of that source alone (ddsolve
+    --own-data): its image is a new model for predict-region.
+
     MS is not changed: no model is written, and the column is read in place. The noise is compared
     with that of IMAGE in the same mask; if it is higher there is a warning, and 'peelkit stats' has the
     details. The next image can be made --like this one.
@@ -95,6 +105,8 @@ def image_residual(
       peelkit image-residual target.ms peeled --like target.selfcal/final.image
       peelkit image-residual target.ms peeled --like target.selfcal/final.image \\
           --restore --from target.ms.predict-region.peelkit.json
+      peelkit image-residual target.ms source --column BRIGHT_1_DATA --around bright.crtf:BRIGHT_1 \\
+          --like target.selfcal/final.image
       peelkit image-residual target.ms first --column DATA --field 2 --imsize 1024
     """
     from peelkit.core import image_residual as work
@@ -110,6 +122,15 @@ def image_residual(
             "--restore and --from go together: --from names the sidecar of predict-region that has the "
             "sources to restore."
         )
+    if values["around"]:
+        if values["like"] is None:
+            raise OptionError(
+                "--around needs --like: an image to take cell, weights and depth from."
+            )
+        for name in ("mask", "grow_mask"):
+            if values[name]:
+                word = name.replace("_", "-")
+                raise OptionError(f"--{word}: with --around the region is the mask; leave it out.")
     chosen = work.ImageOptions(
         column=values["column"],
         like=values["like"],
@@ -118,6 +139,7 @@ def image_residual(
         mask_threshold=values["mask_threshold"],
         nsigma=values["nsigma"],
         choices=options.imaging_choices(values),
+        around=values["around"],
         restore=values["plan"],
         overwrite=values["overwrite"],
     )

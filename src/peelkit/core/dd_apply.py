@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,8 @@ class Peeled:
         Data with the direction-independent gains taken out, nothing subtracted.
     failed : ndarray of bool, shape (row, chan)
         Served by a failed solution.
+    own : dict of ndarray of complex64, shape (row, chan, corr)
+        By direction: data without all else, all gains of this direction taken out.
     sums : Sums
         Scores of its unflagged data.
     contributions, unsolved : dict of ndarray of complex, shape (row, chan, corr)
@@ -86,6 +88,7 @@ class Peeled:
     peeled: NDArray[np.complex64]
     corrected: NDArray[np.complex64]
     failed: NDArray[np.bool_]
+    own: dict[str, NDArray[np.complex64]]
     sums: Sums
     contributions: dict[str, NDArray[np.complex128]]
     unsolved: dict[str, NDArray[np.complex128]]
@@ -99,6 +102,7 @@ def peel(
     directions: Mapping[str, str],
     subtract: Sequence[str],
     gains_needed: Sequence[str],
+    own: Collection[str] = (),
 ) -> Peeled:
     """Subtract from a block.
 
@@ -110,6 +114,8 @@ def peel(
         Labels to subtract.
     gains_needed : sequence of str
         Labels with gains of their own, whose failed solutions count.
+    own : collection of str
+        Labels whose own data are made.
     """
     solutions = groups[block.key]
     when = dd_gains.time_index(solutions.axis, block.times_s)
@@ -158,11 +164,18 @@ def peel(
             np.sum(weight * np.real(residual[..., hands] * np.conj(model_here)))
         )
         sums.power[label] = float(np.sum(weight * np.abs(model_here) ** 2))
-    used = [number for number, label in enumerate(directions, start=1) if label in gains_needed]
+    numbers = {label: number for number, label in enumerate(directions, start=1)}
+    used = [numbers[label] for label in directions if label in gains_needed]
     return Peeled(
         dd_gains.correct(peeled, *independent).astype(np.complex64),
         dd_gains.correct(block.data, *independent).astype(np.complex64),
         dd_gains.failed(solutions, when, block.antenna1, block.antenna2, used),
+        {
+            label: dd_gains.correct(residual + contributions[label], *gains(numbers[label])).astype(
+                np.complex64
+            )
+            for label in own
+        },
         sums,
         contributions,
         unsolved,

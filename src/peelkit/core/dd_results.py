@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_terms
+from peelkit.core import dd_own, dd_terms
 from peelkit.core.dd_apply import Peeled, Sums
 from peelkit.core.dd_data import Block
 from peelkit.core.dd_gains import Key, Solutions
@@ -232,6 +232,7 @@ def results(
         "balance": None if balanced is None else asdict(balanced),
         "output_column": None if plan.options.keep else plan.options.column,
         "corrected_column": "CORRECTED_DATA" if plan.options.corrected else None,
+        "own_data": dd_own.columns(plan),
         "datacolumn": plan.data_column,
         "all_column": plan.all_column,
         "refant": plan.refant,

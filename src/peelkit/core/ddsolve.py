@@ -24,6 +24,7 @@ from peelkit.core import (
     dd_freedom,
     dd_gains,
     dd_inject,
+    dd_own,
     dd_results,
     dd_solve,
     dd_terms,
@@ -77,10 +78,11 @@ def ddsolve(
     if commit.recover(path) is not None:
         info = ms.read_info(path)
     plan = settle(info, selection, options, progress)
+    dd_own.check(plan)
     _make_folder(plan.folder, overwrite=options.overwrite)
     progress.stage("noise, and S/N of each direction")
     noise, plan, weak = gate(plan, progress)
-    warnings = [*weight_words(noise), *weak]
+    warnings = [*weight_words(noise), *weak, *dd_own.left_out(plan)]
     refusal = None
     runs: list[quartical.Solved] = []
     groups: dict[Key, Solutions] = {}
@@ -202,6 +204,7 @@ def _apply(
     columns = [
         *([] if options.keep else [options.column]),
         *(["CORRECTED_DATA"] if options.corrected else []),
+        *dd_own.columns(plan).values(),
     ]
     spws = len(plan.rows.ddids)
     judged = dd_results.Judgement(
@@ -246,6 +249,7 @@ def _one(
         directions=plan.used,
         subtract=plan.subtracted,
         gains_needed=plan.peeled,
+        own=dd_own.columns(plan),
     )
     judged.add(block, done)
     for label, refinement in judged.refinements.items():
@@ -286,9 +290,9 @@ def _write(
             source = step.replaced.get(plan.data_column, plan.data_column)
             for block in blocks(plan.rows, source, plan.models, main):
                 done = _one(plan, groups, block, scale, judged, main)
+                values = dd_own.outputs(plan, done)
                 for name in columns:
-                    values = done.corrected if name == "CORRECTED_DATA" else done.peeled
-                    ms.put(main, name, block.rows, values)
+                    ms.put(main, name, block.rows, values[name])
                 if casa is not None:
                     flag = ms.get(main, "FLAG", block.rows)
                     ms.put(main, "FLAG", block.rows, flag | done.failed[:, :, None])

@@ -48,6 +48,8 @@ class DdOptions:
         Column for the peeled data.
     corrected : bool
         Write CORRECTED_DATA too: direction-independent gains taken out, nothing subtracted.
+    own_data : tuple of str
+        Labels of directions whose own data are written (`peelkit.core.dd_own`), or ``all``.
     balance : bool
         Let the rest of the sky decide what is G and what is dE (`peelkit.core.dd_balance`).
     inject : tuple of str
@@ -81,6 +83,7 @@ class DdOptions:
     keep: bool = False
     column: str = "PEELED_DATA"
     corrected: bool = False
+    own_data: tuple[str, ...] = ()
     balance: bool = True
     inject: tuple[str, ...] = ()
     flag: bool = True

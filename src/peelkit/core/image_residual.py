@@ -17,7 +17,7 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from peelkit import sidecar
-from peelkit.core import image_record, imaging, mosaic
+from peelkit.core import around, image_record, imaging, mosaic
 from peelkit.core.image_record import ImageRecord
 from peelkit.core.imaging import Cleaned, Target
 from peelkit.core.measure import measure
@@ -62,6 +62,9 @@ class ImageOptions:
         Depth of cleaning; that of the like-image if None, or `FIRST_NSIGMA`.
     choices : Choices
         How to image; only without ``like``.
+    around : str
+        Region file, and label or number of the region that a small field is imaged about, in the manner
+        of ``like``; empty for the whole image.
     restore : Path or None
         Sidecar of predict-region whose directions are put back as points.
     overwrite : bool
@@ -75,6 +78,7 @@ class ImageOptions:
     mask_threshold: float = 4.5
     nsigma: float | None = None
     choices: imaging.Choices = imaging.Choices()
+    around: str = ""
     restore: Path | None = None
     overwrite: bool = False
 
@@ -128,6 +132,10 @@ def image_residual(
         selection = replace(selection, field=fields)
         nsigma = options.nsigma or FIRST_NSIGMA
     rows = ms.select_rows(info, selection)
+    small = None
+    if record is not None and options.around:
+        small = around.settle(options.around, read_image(record.image), settled, info, rows)
+        settled = small.imaging
     progress.stage(f"reading {options.column}")
     bad = audit(info, rows, options.column)
     if bad:
@@ -147,7 +155,10 @@ def image_residual(
             options,
             progress,
         )
-        cleaned, added = work.like(record) if record is not None else work.new()
+        if small is not None:
+            cleaned, added = work.about(small)
+        else:
+            cleaned, added = work.like(record) if record is not None else work.new()
         made_by = casa.engine()
     image = cleaned.image
     if image.beam is None:
@@ -155,7 +166,9 @@ def image_residual(
     results = image_record.results(
         out, settled, selection=selection, column=options.column, nsigma=nsigma
     )
-    results |= _figures(image, cleaned.mask, record)
+    # Noise beside a source is not that of a whole field.
+    results |= _figures(image, cleaned.mask, record if small is None else None)
+    results["around"] = None if small is None else small.record()
     results |= {
         "mask_pixels": int(cleaned.mask.sum()),
         "mask_pixels_added": int(added.sum()),
@@ -183,6 +196,7 @@ def image_residual(
             "ms": str(path),
             **({"like": str(options.like)} if options.like else {}),
             **({"mask": str(options.mask)} if options.mask else {}),
+            **({"regions": str(small.regions)} if small else {}),
             **({"directions": str(options.restore)} if options.restore else {}),
         },
         parameters={**imaging.summary(settled), **asdict(selection), "out": str(out)},
@@ -240,6 +254,12 @@ class Work:
                 "MS of the same field?"
             )
         return self._opened(cleaned)
+
+    def about(self, small: around.Around) -> tuple[Cleaned, NDArray[np.bool_]]:
+        """Image the field about a region; the region is the mask."""
+        self.progress.stage(f"imaging around {small.region}")
+        cleaned = around.clean(self.casa, self.target, self.out, small, nsigma=self.nsigma)
+        return cleaned, np.zeros_like(cleaned.mask)
 
     def new(self) -> tuple[Cleaned, NDArray[np.bool_]]:
         """Make an image of data of which nothing is known."""

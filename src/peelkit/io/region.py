@@ -214,6 +214,28 @@ def region_mask(region: LabelledRegion, image: Image) -> NDArray[np.bool_]:
     return mask
 
 
+def pixel_box(region: LabelledRegion, image: Image) -> tuple[float, float, float]:
+    """Middle (x, y) of a region's bounding box in pixels of an image, and its longer side.
+
+    The region may lie outside the image.
+
+    Raises
+    ------
+    DataError
+        If it is on the other side of the sky.
+    """
+    shape = region.shape
+    pixels = _to_pixels(shape, image) if isinstance(shape, SkyRegion) else shape
+    if pixels is None:
+        raise DataError(
+            f"{region}: {_where(shape)} is on the other side of the sky; check its frame."
+        )
+    box = pixels.bounding_box
+    # Its upper limits are exclusive.
+    x, y = (box.ixmin + box.ixmax - 1) / 2, (box.iymin + box.iymax - 1) / 2
+    return x, y, float(max(box.shape))
+
+
 def _centre(pixels: PixelRegion) -> tuple[float, float]:
     if isinstance(pixels, PolygonPixelRegion):
         return float(np.mean(pixels.vertices.x)), float(np.mean(pixels.vertices.y))
