@@ -17,8 +17,13 @@ from numpy.typing import NDArray
 
 from peelkit.core.dd_gains import TimeAxis
 
-PEEL, SUBTRACT, SKIP = "peel", "subtract", "skip"
-DECISIONS = (PEEL, SUBTRACT, SKIP)
+PEEL, BORROW, SUBTRACT, SKIP = "peel", "borrow", "subtract", "skip"
+
+# With solutions of their own: of each field, or of fields that are solved together.
+OWN = (PEEL, BORROW)
+
+# Reason of what the user decided.
+ASKED = "as asked for with --decide"
 
 # The weights are believed unless the scatter from one integration to the next is this far from
 # what they promise. The scatter also has what the atmosphere does meanwhile, so that it may well be
@@ -142,7 +147,8 @@ class Direction:
     snr_total : float
         Of the source in all data together.
     decision : str
-        ``peel``, ``subtract`` (without gains of its own) or ``skip``.
+        ``peel``, ``borrow`` (with the gains of several fields together), ``subtract`` (without gains of
+        its own) or ``skip``; the strongest where fields differ.
     reason : str
         Why.
     """
@@ -156,6 +162,30 @@ class Direction:
     snr_total: float = math.nan
     decision: str = PEEL
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class FieldDecision:
+    """What becomes of a direction in one field.
+
+    Parameters
+    ----------
+    field : int
+        FIELD_ID.
+    direction : str
+        Label.
+    snr_per_solution, snr_total : float
+        Median over its dE solutions of this field alone, and of the source in the field's data.
+    decision, reason : str
+        As in `Direction`.
+    """
+
+    field: int
+    direction: str
+    snr_per_solution: float
+    snr_total: float
+    decision: str
+    reason: str
 
 
 def decide(snr: float, total: float, *, min_snr: float) -> tuple[str, str]:
