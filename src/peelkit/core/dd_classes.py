@@ -14,6 +14,7 @@ from peelkit.core import dd_auto, dd_solve, dd_terms
 from peelkit.core.dd_gains import Key, Solutions, TimeAxis
 from peelkit.core.dd_plan import Plan
 from peelkit.engines import quartical
+from peelkit.errors import OptionError
 from peelkit.io.gains import TermGains
 from peelkit.progress import Progress
 
@@ -80,10 +81,21 @@ def solve(
     progress: Progress,
     chosen: dd_auto.Choice | None,
 ) -> tuple[dict[Key, Solutions], list[quartical.Solved]]:
-    """Solve every class; the key of all solutions is (field, data description)."""
+    """Solve every class; the key of all solutions is (field, data description).
+
+    Raises
+    ------
+    OptionError
+        If no class has a term to solve.
+    """
     if not plan.by_field:
         groups, runs = dd_solve.solve(plan, scale, extra, progress)
         return _lengthened(plan, groups, chosen), runs
+    if not any(solves(one) for one in plan.classes):
+        raise OptionError(
+            "no term to solve: every direction is subtracted as it is in all fields, and --g is none or too "
+            "weak in them."
+        )
     result: dict[Key, Solutions] = {}
     every: list[quartical.Solved] = []
     for number, one in enumerate(plan.classes):
