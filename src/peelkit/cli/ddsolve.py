@@ -283,6 +283,10 @@ def _field_table(fields: list[dict[str, Any]]) -> TextTable:
 
 def _weight_notes(weights: list[dict[str, Any]]) -> list[str]:
     scaled = [one for one in weights if one["scale"] != 1]
+    if all(one["scatter_over_promise"] is None for one in weights):
+        return [
+            "Weights: as they are in the MS; too few integrations in a row to compare them with."
+        ]
     if not scaled:
         return [
             "Weights: as they are in the MS; the data scatter from one integration to the next as they promise."

@@ -50,9 +50,9 @@ class Noise:
     @property
     def ratio(self) -> float:
         """Scatter over promise; NaN where nothing could be compared."""
-        if not self.values:
-            return math.nan
-        return math.sqrt(float(np.median(np.concatenate(self.values))) / MEDIAN_CHI2)
+        values = np.concatenate(self.values) if self.values else np.empty(0)
+        # Fields of less than three integrations have no second differences.
+        return math.sqrt(float(np.median(values)) / MEDIAN_CHI2) if values.size else math.nan
 
     @property
     def weight_scale(self) -> float:
