@@ -37,11 +37,18 @@ def add_model(main: table, name: str, values: np.ndarray) -> None:
 
 
 def make_truth(
-    path: Path, brights: tuple[Bright, ...], recipe: MsRecipe = RECIPE, *, seed: int = 1
+    path: Path,
+    brights: tuple[Bright, ...],
+    recipe: MsRecipe = RECIPE,
+    *,
+    seed: int = 1,
+    beams: tuple[float, ...] = (),
+    constant: bool = False,
 ) -> dict[str, np.ndarray]:
     """Write the MS with columns ALL, B1, B2, ...; returns its noise, its rest and the Jones diagonals.
 
-    ``noise`` and ``rest`` have the shape of DATA; ``jones`` (direction, scan, antenna, hand).
+    ``noise`` and ``rest`` have the shape of DATA; ``jones`` (direction, scan, antenna, hand). ``beams`` is
+    the factor on all bright sources in each field; with ``constant`` all scans have the same gains.
     """
     make_ms(path, recipe)
     rng = np.random.default_rng(seed)
@@ -51,6 +58,7 @@ def make_truth(
         scan = main.getcol("SCAN_NUMBER") - 1
         one, two = main.getcol("ANTENNA1"), main.getcol("ANTENNA2")
         hands = [0, -1] if recipe.n_corr > 1 else [0]
+        beam = np.array(beams or (1.0,) * recipe.n_field)[main.getcol("FIELD_ID")]
 
         def predicted(recipe_of: MsRecipe) -> np.ndarray:
             values = np.zeros(data.shape, dtype=complex)
@@ -70,10 +78,12 @@ def make_truth(
             model = predicted(
                 replace(recipe, flux_jy=0.0, sources=((bright.flux_jy, bright.east, bright.north),))
             )
-            shape = (recipe.n_scan, recipe.n_antenna, len(hands))
+            model *= beam[:, None, None]
+            shape = (1 if constant else recipe.n_scan, recipe.n_antenna, len(hands))
             gain = (1 + bright.amplitude_rms * rng.normal(size=shape)) * np.exp(
                 1j * bright.phase_rms * rng.normal(size=shape)
             )
+            gain = np.broadcast_to(gain, (recipe.n_scan, *gain.shape[1:]))
             jones.append(gain)
             for hand, corr in enumerate(hands):
                 factor = gain[scan, one, hand] * gain[scan, two, hand].conj()

@@ -192,6 +192,12 @@ def test_the_scatter_between_integrations_is_the_noise_of_the_weights(rng) -> No
     assert wrong.weight_scale == pytest.approx(0.01, rel=0.06)
 
 
+def test_fields_of_two_integrations_have_no_scatter_and_their_weights_are_believed() -> None:
+    noise = dd_gate.Noise([np.empty(0), np.empty(0)])
+    assert math.isnan(noise.ratio) and noise.weight_scale == 1.0
+    assert dd_gate.Noise([np.empty(0), np.full(3, dd_gate.MEDIAN_CHI2)]).ratio == pytest.approx(1.0)
+
+
 def test_information_gives_the_snr_of_a_gain() -> None:
     # One antenna, 5 baselines, 4 integrations, 2 channels in one solution; 2 Jy in 0.5 Jy of noise:
     # S/N of a gain is 2 / 0.5 x sqrt(40).

@@ -21,6 +21,9 @@ DIAGONAL = ("diag_complex", "phase", "amplitude", "complex")
 DELAYS = ("delay", "delay_and_offset", "delay_and_tec", "delay_tec_and_offset", "tec_and_offset")
 OTHERS = ("leakage", "rotation", "rotation_measure", "crosshand_phase")
 
+# Rows of the table of fields; a mosaic may have thousands.
+MOST_FIELD_ROWS = 40
+
 TIME_HELP = "Its time interval: auto (chosen from the data), 10s, 0.5min, 3int (integrations), or inf (a scan)."
 FREQ_HELP = "Its frequency interval: auto, 64MHz, 8chan, or spw."
 
@@ -174,6 +177,9 @@ def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
     as it is in the model, or left alone. Afterwards chi-squared and the solutions are judged. Exit
     status 5 if nothing could be solved or the residual is worse than before: MS is then as it was.
 
+    In a mosaic the gate decides for every field and direction. A direction that is too faint in every
+    single field, but not in all fields of its kind together, borrows: these are solved together.
+
     \b
     Examples:
       peelkit ddsolve target.ms --from target.ms.predict-region.peelkit.json
@@ -203,7 +209,7 @@ def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
 
 
 def tables(results: dict[str, Any]) -> list[TextTable]:
-    """Tables for people: directions, then terms."""
+    """Tables for people: terms, directions, then fields of a mosaic."""
     rows = [
         [
             d["label"],
@@ -260,6 +266,8 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
         ))  # fmt: skip
     if results["injected"]:
         found.append(_injected(results["injected"]))
+    if len({one["field_id"] for one in results["fields"]}) > 1:
+        found.append(_field_table(results["fields"]))
     return found
 
 
@@ -287,8 +295,38 @@ def _freedom_notes(directions: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def _field_table(fields: list[dict[str, Any]]) -> TextTable:
+    rows = [
+        [
+            one["field"],
+            one["direction"],
+            _number(one["snr_per_solution"], ".1f"),
+            _number(one["snr_total"], ".0f"),
+            one["decision"],
+            _number(one["chi2_before"], ".4g"),
+            _number(one["chi2_after"], ".4g"),
+            _percent(one["left_fraction"]),
+        ]
+        for one in fields[:MOST_FIELD_ROWS]
+    ]
+    heads = ["field", "direction", "S/N", "S/N total", "done", "chi2 before", "after", "left"]
+    notes = []
+    if len(fields) > len(rows):
+        counts: dict[tuple[str, str], int] = {}
+        for one in fields:
+            key = one["direction"], one["decision"]
+            counts[key] = counts.get(key, 0) + 1
+        notes = [f"{len(fields) - len(rows)} more rows are in the sidecar. In all fields:"]
+        notes += [f"{label}: {word} in {n}" for (label, word), n in sorted(counts.items())]
+    return TextTable(heads, rows, title="Fields", notes=notes)
+
+
 def _weight_notes(weights: list[dict[str, Any]]) -> list[str]:
     scaled = [one for one in weights if one["scale"] != 1]
+    if all(one["scatter_over_promise"] is None for one in weights):
+        return [
+            "Weights: as they are in the MS; too few integrations in a row to compare them with."
+        ]
     if not scaled:
         return [
             "Weights: as they are in the MS; the data scatter from one integration to the next as they promise."

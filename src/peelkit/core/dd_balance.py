@@ -185,6 +185,9 @@ def _gather(
     for key, one in groups.items():
         description = plan.rows.info.data_descriptions[key[1]]
         n_hand = ms.parallel_hands(description.correlations).size
+        if plan.by_field and not plan.at(key).peeled:
+            # Nothing is shared with a dE.
+            continue
         if _is_diagonal(one) and min(n_hand, 2) == min(one.terms[-1].gains.shape[-1], 2):
             sums[key] = _empty(plan, one, n_hand)
     progress.stage("balancing the gains", total=plan.rows.rows.size)
@@ -193,13 +196,14 @@ def _gather(
             if block.key in sums:
                 block = change(block) if change else block
                 solutions, normal = groups[block.key], sums[block.key]
+                here = plan.at(block.key)
                 done = dd_apply.peel(
-                    block, groups, all_column=plan.all_column, directions=plan.used,
-                    subtract=list(plan.used), gains_needed=plan.peeled,
+                    block, groups, all_column=plan.all_column, directions=here.used,
+                    subtract=list(here.used), gains_needed=here.peeled,
                 )  # fmt: skip
                 hands = block.hands
                 rest = block.models[plan.all_column] - sum(
-                    block.models[column] for column in plan.used.values()
+                    block.models[column] for column in here.used.values()
                 )
                 weight = block.weight[..., hands] * np.float32(scale[block.description.id])
                 weight = np.where(done.failed[..., None], 0, weight)

@@ -18,8 +18,13 @@ from numpy.typing import NDArray
 from peelkit.core.compact import Compact
 from peelkit.core.dd_gains import TimeAxis
 
-PEEL, SUBTRACT, SKIP = "peel", "subtract", "skip"
-DECISIONS = (PEEL, SUBTRACT, SKIP)
+PEEL, BORROW, SUBTRACT, SKIP = "peel", "borrow", "subtract", "skip"
+
+# With solutions of their own: of each field, or of fields that are solved together.
+OWN = (PEEL, BORROW)
+
+# Reason of what the user decided.
+ASKED = "as asked for with --decide"
 
 # The weights are believed unless the scatter from one integration to the next is this far from
 # what they promise. The scatter also has what the atmosphere does meanwhile, so that it may well be
@@ -46,9 +51,9 @@ class Noise:
     @property
     def ratio(self) -> float:
         """Scatter over promise; NaN where nothing could be compared."""
-        if not self.values:
-            return math.nan
-        return math.sqrt(float(np.median(np.concatenate(self.values))) / MEDIAN_CHI2)
+        values = np.concatenate(self.values) if self.values else np.empty(0)
+        # Fields of less than three integrations have no second differences.
+        return math.sqrt(float(np.median(values)) / MEDIAN_CHI2) if values.size else math.nan
 
     @property
     def weight_scale(self) -> float:
@@ -145,7 +150,8 @@ class Direction:
     snr_total : float
         Of the source in all data together.
     decision : str
-        ``peel``, ``subtract`` (without gains of its own) or ``skip``.
+        ``peel``, ``borrow`` (with the gains of several fields together), ``subtract`` (without gains of
+        its own) or ``skip``; the strongest where fields differ.
     reason : str
         Why.
     """
@@ -160,6 +166,30 @@ class Direction:
     snr_total: float = math.nan
     decision: str = PEEL
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class FieldDecision:
+    """What becomes of a direction in one field.
+
+    Parameters
+    ----------
+    field : int
+        FIELD_ID.
+    direction : str
+        Label.
+    snr_per_solution, snr_total : float
+        Median over its dE solutions of this field alone, and of the source in the field's data.
+    decision, reason : str
+        As in `Direction`.
+    """
+
+    field: int
+    direction: str
+    snr_per_solution: float
+    snr_total: float
+    decision: str
+    reason: str
 
 
 def decide(snr: float, total: float, *, min_snr: float) -> tuple[str, str]:

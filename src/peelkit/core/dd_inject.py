@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_apply, dd_auto, dd_balance, dd_gains, dd_solve
+from peelkit.core import dd_apply, dd_auto, dd_balance, dd_gains
 from peelkit.core.dd_data import Block, blocks
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_plan import Plan
@@ -137,9 +137,9 @@ def inject(
     def add(copy: Path, rows: NDArray[np.int64]) -> None:
         _add(sky, groups, copy, rows)
 
-    again, _ = dd_solve.solve(plan, dict(scale), extra, progress, name="injected", prepare=add)
-    if chosen is not None:
-        again = dd_auto.lengthened(again, plan, chosen.by_direction)
+    again, _ = dd_classes.solve(
+        plan, dict(scale), extra, progress, chosen, name="injected", prepare=add
+    )
     if plan.options.balance:
         again, _ = dd_balance.balance(
             plan, again, scale, progress, change=lambda block: _having(sky, groups, block)[0]
@@ -318,7 +318,8 @@ def _measure(
 
 def _peel(plan: Plan, block: Block, groups: Mapping[Key, Solutions]) -> dd_apply.Peeled:
     """As the output column has it; with --keep, as if all directions were subtracted."""
+    here = plan.at(block.key)
     return dd_apply.peel(
-        block, groups, all_column=plan.all_column, directions=plan.used,
-        subtract=plan.subtracted or list(plan.used), gains_needed=plan.peeled,
+        block, groups, all_column=plan.all_column, directions=here.used,
+        subtract=here.subtracted or list(here.used), gains_needed=here.peeled,
     )  # fmt: skip

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_gains, dd_gate, dd_terms
+from peelkit.core import dd_fields, dd_gains, dd_gate, dd_terms
 from peelkit.core.dd_data import Block, blocks
 from peelkit.core.dd_gains import Key
 from peelkit.core.dd_gate import Information, Noise
@@ -65,7 +66,7 @@ def gate(plan: Plan, progress: Progress) -> tuple[dict[int, Noise], Plan, list[s
         whole = math.sqrt(meter.total * float(np.mean(list(scale.values()))))
         decision, reason = dd_gate.decide(snr, whole, min_snr=plan.options.min_snr)
         if d.label in plan.options.decisions:
-            decision, reason = plan.options.decisions[d.label], "as asked for with --decide"
+            decision, reason = plan.options.decisions[d.label], dd_gate.ASKED
         directions.append(
             replace(d, snr_per_solution=snr, snr_total=whole, decision=decision, reason=reason)
         )
@@ -75,17 +76,23 @@ def gate(plan: Plan, progress: Progress) -> tuple[dict[int, Noise], Plan, list[s
         for name, meter in independent.items()
         if meter.snr(scale) < plan.options.min_snr
     ]
-    return noise, replace(plan, directions=tuple(directions)), warnings
+    plan = replace(plan, directions=tuple(directions))
+    plan = dd_fields.decide(plan, meters, list(independent.values()), scale)
+    return noise, plan, warnings
 
 
 @dataclass
 class Meter:
-    """Information that the data have on the gains of one term, for the sky in one column."""
+    """Information that the data have on the gains of one term, for the sky in one column.
+
+    ``total`` and ``by_field`` are ``sum w |M|^2`` of all data, and of each field's.
+    """
 
     column: str
     bins: dict[Key, tuple[NDArray[np.int64], NDArray[np.int64]]]
     information: dict[Key, Information]
     total: float = 0.0
+    by_field: dict[int, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, plan: Plan, column: str, choice: dd_terms.TermChoice) -> Meter:
@@ -115,11 +122,17 @@ class Meter:
         t_bins, f_bins = self.bins[block.key]
         when = t_bins[dd_gains.time_index(axis, block.times_s)]
         self.information[block.key].add(power, when, f_bins, (block.antenna1, block.antenna2))
-        self.total += float(power.sum()) * hands.size
+        here = float(power.sum()) * hands.size
+        self.total += here
+        self.by_field[block.key[0]] = self.by_field.get(block.key[0], 0.0) + here
 
-    def snr(self, scale: dict[int, float]) -> float:
-        """Median S/N of a solution; 0 without data."""
-        pieces = [math.sqrt(scale[ddid]) * one.snr for (_, ddid), one in self.information.items()]
+    def snr(self, scale: Mapping[int, float], number: int | None = None) -> float:
+        """Median S/N of a solution, in all fields or one; 0 without data."""
+        pieces = [
+            math.sqrt(scale[ddid]) * one.snr
+            for (here, ddid), one in self.information.items()
+            if number in (None, here)
+        ]
         values = np.concatenate(pieces)
         return float(np.median(values)) if values.size else 0.0
 

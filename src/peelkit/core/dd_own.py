@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core.dd_plan import PROTECTED
@@ -82,9 +83,10 @@ def left_out(plan: Plan) -> list[str]:
 
 
 def outputs(plan: Plan, done: Peeled) -> dict[str, NDArray[Any]]:
-    """Column to values of a block, for all columns that ddsolve may write."""
+    """Column to values of a block, for all columns that ddsolve may write; 0 where a field skips a direction."""
+    nothing = np.zeros_like(done.peeled)
     return {
         "CORRECTED_DATA": done.corrected,
         plan.options.column: done.peeled,
-        **{column: done.own[label] for label, column in columns(plan).items()},
+        **{column: done.own.get(label, nothing) for label, column in columns(plan).items()},
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from peelkit import sidecar
 from peelkit.core import dd_gate, dd_terms
 from peelkit.core.compact import Compact
 from peelkit.core.dd_data import Rows, gather
-from peelkit.core.dd_gate import Direction
+from peelkit.core.dd_gains import Key
+from peelkit.core.dd_gate import Direction, FieldDecision
 from peelkit.core.ddsolve_options import DdOptions
 from peelkit.core.selfcal import choose_refants
 from peelkit.errors import DataError, OptionError
@@ -26,7 +28,16 @@ PROTECTED = frozenset({"DATA", "FLAG", "WEIGHT", "SIGMA", "UVW", "MODEL_DATA"})
 
 @dataclass(frozen=True)
 class Plan:
-    """What is solved, settled before any work."""
+    """What is solved, settled before any work.
+
+    Parameters
+    ----------
+    fields : tuple of FieldDecision
+        What becomes of each direction in each field; empty before the gate, and where fields are
+        combined.
+    by_field : mapping of int to Plan
+        Where decisions differ: FIELD_ID to the plan of its class (`peelkit.core.dd_fields`).
+    """
 
     options: DdOptions
     rows: Rows
@@ -36,6 +47,17 @@ class Plan:
     refant: str
     folder: Path
     uv_range_m: tuple[float, float]
+    fields: tuple[FieldDecision, ...] = ()
+    by_field: Mapping[int, Plan] = field(default_factory=dict)
+
+    def at(self, key: Key) -> Plan:
+        """The plan of a group: that of its field, where decisions differ from field to field."""
+        return self.by_field.get(key[0], self)
+
+    @property
+    def classes(self) -> list[Plan]:
+        """One plan for each class of fields."""
+        return list({id(one): one for one in self.by_field.values()}.values()) or [self]
 
     @property
     def used(self) -> dict[str, str]:
@@ -45,7 +67,7 @@ class Plan:
     @property
     def peeled(self) -> list[str]:
         """Labels with gains of their own."""
-        return [d.label for d in self.directions if d.decision == dd_gate.PEEL]
+        return [d.label for d in self.directions if d.decision in dd_gate.OWN]
 
     @property
     def subtracted(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_own, dd_terms
+from peelkit.core import dd_fields, dd_own, dd_terms
 from peelkit.core.dd_apply import Peeled, Sums
 from peelkit.core.dd_data import Block
 from peelkit.core.dd_gains import Key, Solutions
@@ -154,17 +154,14 @@ def judge(plan: Plan, groups: Mapping[Key, Solutions], judged: Judgement) -> Non
             f"without {', '.join(plan.subtracted)}); the MS is as it was."
         )
         return
-    n_terms = len(next(iter(groups.values())).terms)
-    for number, label in enumerate(plan.used, start=1):
-        if label not in plan.peeled:
-            continue
+    for label in plan.peeled:
         if total.without[label] <= total.solved:
             judged.refusal = (
                 f"{path}: {label}: its gains leave more than none do (chi-squared "
                 f"{solved:.4g} and {total.reduced(total.without[label]):.4g}); the MS is as it was."
             )
             return
-        found = quality([one.terms[n_terms - 1] for one in groups.values()], number)
+        found = quality(dd_fields.towards(plan, groups, label), 0)
         share = found.failed / max(1, found.solutions)
         for what, value in (("failed", share), ("are not credible", found.incredible)):
             words = f"{label}: {100 * value:.0f} % of the dE solutions {what}"
@@ -198,9 +195,9 @@ def results(
     by_term = _by_term(groups)
     directions = []
     for d in plan.directions:
-        number = list(plan.used).index(d.label) + 1 if d.label in plan.used else None
-        solved = d.label in plan.peeled and "dE" in by_term
-        found = quality(by_term["dE"], number) if solved and number is not None else None
+        own = dd_fields.towards(plan, groups, d.label)
+        found = quality(own, 0) if own else None
+        scored = judged is not None and d.label in plan.used
         directions.append(
             {
                 "label": d.label,
@@ -217,16 +214,15 @@ def results(
                 "chi2_before": total.reduced(total.without[d.label])
                 if d.label in total.without
                 else None,
-                "chi2_after": total.reduced(total.solved)
-                if number is not None and judged
-                else None,
-                "left_fraction": total.left(d.label) if number is not None and judged else None,
+                "chi2_after": total.reduced(total.solved) if scored else None,
+                "left_fraction": total.left(d.label) if scored else None,
                 "flagged_fraction": found.failed / max(1, found.solutions) if found else None,
                 **_quality_record(found),
             }
         )
     return {
         "directions": directions,
+        "fields": dd_fields.records(plan, judged.groups if judged else None),
         "terms": _terms(plan, by_term),
         "intervals": None if chosen is None else _intervals(plan, chosen),
         "balance": None if balanced is None else asdict(balanced),
@@ -316,8 +312,9 @@ def _intervals(plan: Plan, chosen: Choice) -> dict[str, Any]:
 
 
 def _by_term(groups: Mapping[Key, Solutions]) -> dict[str, list[TermGains]]:
+    """Terms of all groups; fields that were solved together have the same ones, with one time axis."""
     found: dict[str, list[TermGains]] = {}
-    for solutions in groups.values():
+    for solutions in {(id(one.axis), key[1]): one for key, one in groups.items()}.values():
         for term in solutions.terms:
             found.setdefault(term.term, []).append(term)
     return found

@@ -21,12 +21,13 @@ from peelkit.core import (
     dd_apply,
     dd_auto,
     dd_balance,
+    dd_classes,
+    dd_fields,
     dd_freedom,
     dd_gains,
     dd_inject,
     dd_own,
     dd_results,
-    dd_solve,
     dd_terms,
     plots_dd,
     plots_intervals,
@@ -97,9 +98,7 @@ def ddsolve(
     else:
         scale = {ddid: one.weight_scale for ddid, one in noise.items()}
         plan, chosen = _with_intervals(plan, scale, extra, progress)
-        groups, runs = dd_solve.solve(plan, scale, extra, progress)
-        if chosen is not None:
-            groups = dd_auto.lengthened(groups, plan, chosen.by_direction)
+        groups, runs = dd_classes.solve(plan, scale, extra, progress, chosen)
         if options.balance:
             groups, balanced = dd_balance.balance(plan, groups, scale, progress)
         if options.inject:
@@ -152,6 +151,8 @@ def _with_intervals(
     plan: Plan, scale: dict[int, float], extra: dict[str, str], progress: Progress
 ) -> tuple[Plan, dd_auto.Choice | None]:
     """The plan with intervals in place of ``auto``, and how they were chosen."""
+    if plan.by_field:
+        return dd_classes.with_intervals(plan, scale, extra, progress)
     if not dd_auto.wanted(plan.options.terms):
         return plan, None
     if not plan.peeled:
@@ -242,28 +243,31 @@ def _one(
     main: Any,
 ) -> dd_apply.Peeled:
     block = replace(block, weight=block.weight * np.float32(scale[block.description.id]))
+    here = plan.at(block.key)
     done = dd_apply.peel(
         block,
         groups,
         all_column=plan.all_column,
-        directions=plan.used,
-        subtract=plan.subtracted,
-        gains_needed=plan.peeled,
-        own=dd_own.columns(plan),
+        directions=here.used,
+        subtract=here.subtracted,
+        gains_needed=here.peeled,
+        own=dd_own.columns(here),
     )
+    dd_fields.complete(plan, done.sums)
     judged.add(block, done)
     for label, refinement in judged.refinements.items():
-        refinement.add(plan.rows.info, main, block, done, label)
+        if label in here.peeled:
+            refinement.add(plan.rows.info, main, block, done, label)
     return done
 
 
 def _new_flags(plan: Plan, groups: dict[Key, Solutions]) -> int:
     """Unflagged samples that a failed solution would serve."""
     count = 0
-    used = [n for n, name in enumerate(plan.used, start=1) if name in plan.peeled]
     with ms.opened(plan.rows.info.path) as main:
         for block in blocks(plan.rows, plan.data_column, (), main):
-            solutions = groups[block.key]
+            solutions, here = groups[block.key], plan.at(block.key)
+            used = [n for n, name in enumerate(here.used, start=1) if name in here.peeled]
             when = dd_gains.time_index(solutions.axis, block.times_s)
             bad = dd_gains.failed(solutions, when, block.antenna1, block.antenna2, used)
             count += int(np.count_nonzero(bad[:, :, None] & ~block.flag))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit.core.dd_fields import towards
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.plots import COLUMNS, compressed_minutes, new_figure, save
+from peelkit.io.gains import TermGains
 
 if TYPE_CHECKING:
     from peelkit.core.dd_plan import Plan
@@ -32,10 +34,8 @@ def direction_gains(plan: Plan, groups: Mapping[Key, Solutions], folder: Path) -
     """
     names = [antenna.name for antenna in plan.rows.info.antennas]
     made = []
-    for number, label in enumerate(plan.used, start=1):
-        if label not in plan.peeled:
-            continue
-        table = _table(groups, number)
+    for label in plan.peeled:
+        table = _table(towards(plan, groups, label))
         for quantity in ("amplitude", "phase"):
             for against in ("time", "freq"):
                 path = folder / f"dE.{label}.{quantity}.{against}.png"
@@ -43,17 +43,16 @@ def direction_gains(plan: Plan, groups: Mapping[Key, Solutions], folder: Path) -
     return made
 
 
-def _table(groups: Mapping[Key, Solutions], direction: int) -> dict[str, NDArray[Any]]:
-    """All good dE solutions of a direction as columns: time, freq, antenna, hand, gain."""
+def _table(terms: Sequence[TermGains]) -> dict[str, NDArray[Any]]:
+    """All good dE solutions of one direction as columns: time, freq, antenna, hand, gain."""
     pieces: dict[str, list[NDArray[Any]]] = {
         name: [] for name in ("time", "freq", "antenna", "hand", "gain")
     }
-    for solutions in groups.values():
-        term = solutions.terms[-1]
-        gains = term.gains[:, :, :, direction]
+    for term in terms:
+        gains = term.gains[:, :, :, 0]
         hands = [0, gains.shape[-1] - 1] if gains.shape[-1] > 1 else [0]
         gains = gains[..., hands]
-        good = ~term.flags[:, :, :, direction, None] & np.ones(gains.shape, dtype=bool)
+        good = ~term.flags[:, :, :, 0, None] & np.ones(gains.shape, dtype=bool)
         t, f, a, h = np.nonzero(good)
         for name, values in (
             ("time", term.time_s[t]), ("freq", term.freq_hz[f]), ("antenna", a), ("hand", h),
