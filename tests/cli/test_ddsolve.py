@@ -53,7 +53,7 @@ CASES: list[tuple[tuple[str, ...], int, str, Callable[[Path], None] | None]] = [
     ((*GOOD, "--column", "ALL"), 2, "--column ALL: the all-sky model", None),
     ((*GOOD, "--column", "TAKEN"), 3, "TAKEN exist and would be replaced; allow it with --overwrite", None),
     ((*GOOD, "--datacolumn", "corrected"), 3, "no column CORRECTED_DATA", None),
-    ((*GOOD, "--de-time", "10 parsecs"), 2, "--de-time '10 parsecs': use inf", None),
+    ((*GOOD, "--de-time", "10 parsecs"), 2, "--de-time '10 parsecs': use auto, inf", None),
     ((*GOOD, "--de-freq", "10"), 2, "frequency interval '10': use spw, 8chan", None),
     ((*GOOD, "--g", "phase", "--k", "delay_and_offset", "--g-time", "10s"), 2, "take up the same phases", None),
     ((*GOOD, "--g-time", "2int", "--k", "delay_and_offset", "--k-time", "20s"), 2, "take up the same phases", None),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_apply, dd_auto, dd_balance, dd_gains
+from peelkit.core import dd_apply, dd_auto, dd_balance, dd_classes, dd_gains
 from peelkit.core.dd_data import Block, blocks
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_plan import Plan
