@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from casacore.tables import table
 
 pytestmark = [pytest.mark.casa, pytest.mark.quartical, pytest.mark.slow]
 
-STEPS = ("selfcal", "mask", "predict", "solve", "image", "stats")
+STEPS = (
+    "selfcal", "mask", "predict1", "solve1", "image1", "predict2", "solve2", "image2",
+    "fall1", "fall2", "stats",
+)  # fmt: skip
+KILLED = ("selfcal", "mask", "predict1", "solve1", "image1", "predict2", "solve2", "stats")
 PARAMETERS = {
     "selfcal_options": "--rounds 1 --solint 60s --calmode p",
     "imaging_options": "--imsize 300 --nterms 1",
@@ -44,6 +50,10 @@ def prepare(folder: Path) -> None:
     ).stdout
     for name, value in PARAMETERS.items():
         text = text.replace(f"{name}=''", f"{name}='{value}'")
+    # Two rounds, whatever the second brings.
+    for old, new in (("rounds=3 ", "rounds=2 "), ("least_fall=0.1 ", "least_fall=0 ")):
+        assert old in text
+        text = text.replace(old, new)
     (folder / "peel.sh").write_text(text)
     options = (
         "--config D --antennas 14 --integrations 12 --spws 2 --channels 4 --faint 6 --bright 5@4,2 "
@@ -70,6 +80,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_chain_removes_the_source_and_its_artefacts(whole: Path) -> None:
+    assert all((whole / f"out/{step}.done").exists() for step in STEPS)
     first, final, peeled = table_1(whole)
     assert first["peak_jy_beam"] > 1.5  # 5 Jy through the beam
     # What is left at its place are the faint sources and artefacts.
@@ -87,6 +98,41 @@ def test_a_second_run_repeats_nothing(whole: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (whole / "out").rglob("*.json")} == before
     # Another MS does not go on there.
     assert shell(whole, "other.ms", "out").wait() == 2
+
+
+def test_a_round_that_makes_it_worse_is_undone(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "worse"
+    shutil.copytree(whole, folder)
+    # The second round images what nothing was subtracted from, as if its solve had gone wrong.
+    script = folder / "peel.sh"
+    wrong = "if [ $round -eq 2 ]; then echo CORRECTED_DATA; else echo PEELED_DATA; fi"
+    text = script.read_text()
+    assert "--column PEELED_DATA" in text
+    script.write_text(text.replace("--column PEELED_DATA", f"--column $({wrong})"))
+    for step in ("image2", "fall2", "stats"):
+        (folder / f"out/{step}.done").unlink()
+    before = peeled_data(folder)
+    assert shell(folder, "sim.ms", "out").wait() == 0, (folder / "stderr").read_text()
+    assert "undone" in (folder / "stdout").read_text()
+    # What the first round left: its own solve and its own models.
+    record = json.loads((folder / "out/solve1.json").read_text())["results"]
+    assert np.abs(peeled_data(folder) - before).max() > 0
+    last = json.loads((folder / "out/stats.json").read_text())["results"]["images"][-1]
+    assert "peeled1.image" in last["path"]
+    listing = json.loads(
+        subprocess.run(
+            [Path(sys.executable).parent / "peelkit", "undo", "sim.ms", "--list", "--json"],
+            cwd=folder, capture_output=True, text=True, check=True,
+        ).stdout
+    )  # fmt: skip
+    commands = [step["command"] for step in listing["results"]["steps"]]
+    assert commands.count("ddsolve") == 1 and commands.count("predict-region") == 1
+    assert record["output_column"] == "PEELED_DATA"
+
+
+def peeled_data(folder: Path) -> np.ndarray:
+    with table(f"{folder}/sim.ms", ack=False) as main:
+        return main.getcol("PEELED_DATA")
 
 
 def duration(folder: Path, step: str) -> float:
@@ -121,14 +167,17 @@ def test_killed_in_every_step_and_started_again_it_ends_the_same(
     prepare(folder)
     with table(f"{folder}/sim.ms", ack=False) as main:
         data = main.getcol("DATA")
-    for step in STEPS:
+    for step in KILLED:
         kill_in(step, folder, 0.6 * duration(whole, step))
     assert shell(folder, "sim.ms", "out").wait() == 0, (folder / "stderr").read_text()
     for one, other in zip(table_1(whole), table_1(folder), strict=True):
         assert other == pytest.approx(one, rel=1e-3)
     with table(f"{folder}/sim.ms", ack=False) as main:
         assert (main.getcol("DATA") == data).all()
-        assert not [name for name in main.colnames() if "BEFORE" in name]
+        names = sorted(main.colnames())
+    with table(f"{whole}/sim.ms", ack=False) as main:
+        # No more is kept than without interruption: what the second round replaced.
+        assert names == sorted(main.colnames())
 
 
 def test_the_chain_stops_where_a_command_says_no(tmp_path: Path) -> None:

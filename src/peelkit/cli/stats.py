@@ -100,13 +100,6 @@ class AngleType(click.ParamType):
     "of x.image, if the truth has several fields]",
 )
 @click.option(
-    "--fall",
-    metavar="FRACTION",
-    type=click.FloatRange(max=1),
-    help="Exit status 5 unless the local rms of the last IMAGE is lower than that of the one before it by "
-    "at least this fraction (mean over the regions): 0.05 for 5 %, 0 for no worse.",
-)
-@click.option(
     "--ms",
     metavar="MS",
     type=options.PATH,

@@ -68,9 +68,6 @@ class StatsOptions:
         Truth file of ``peelkit simulate``.
     pb : Path or None
         Primary beam image, for the truth of a mosaic.
-    fall : float or None
-        Refuse unless the local rms of the last image is lower by at least this share than that of the
-        one before it.
     ms : Path or None
         What the images were made of, for their thermal noise.
     csv, plot : Path or None
@@ -88,7 +85,6 @@ class StatsOptions:
     names: tuple[str, ...] = ()
     truth: Path | None = None
     pb: Path | None = None
-    fall: float | None = None
     ms: Path | None = None
     csv: Path | None = None
     plot: Path | None = None
@@ -220,7 +216,6 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
             "match_radius_arcsec": match_radius,
         },
         warnings=tuple(warnings),
-        refusal=_too_little(fell, paths, options),
     )
 
 
@@ -237,16 +232,6 @@ def _fall(entries: Sequence[dict[str, Any]]) -> float | None:
         if before["rms_local_jy_beam"] > 0
     ]
     return 1 - float(np.prod(ratios)) ** (1 / len(ratios)) if ratios else None
-
-
-def _too_little(fell: float | None, paths: Sequence[Path], options: StatsOptions) -> str | None:
-    if options.fall is None or (fell is not None and fell >= options.fall):
-        return None
-    change = "is not known" if fell is None else f"fell by {100 * fell:.2g} %"
-    return (
-        f"{paths[-1]}: the local rms {change} from {paths[-2]}, less than the {100 * options.fall:g} % of "
-        "--fall."
-    )
 
 
 def _compared(
@@ -325,8 +310,6 @@ def _check_options(options: StatsOptions, n_images: int) -> None:
         )
     if len(set(options.names)) < len(options.names):
         raise OptionError("--names: two images have the same name.")
-    if options.fall is not None and n_images < 2:
-        raise OptionError("--fall: give two images; the last is compared with the one before it.")
     if options.pb and not options.truth:
         raise OptionError("--pb: goes with --truth; nothing else uses the primary beam.")
     for name, value in (
