@@ -18,6 +18,7 @@ imaging_options=''      # such as '--imsize 1080 --cell 2arcsec --nterms 2'
 mask_options=''         # for finding the sources, such as '--bright-flux 0.5'
 predict_options=''      # such as '--shape point'
 ddsolve_options=''      # such as '--de-time 60s --de-freq 2chan --k delay'
+own_nsigma=1.5          # depth of cleaning of an extended bright source, in units of the noise
 residual_options=''     # such as '--nsigma 3'
 stats_options=''        # such as '--radius 150arcsec'
 
@@ -27,6 +28,7 @@ case $# in
     3) ms=$1 regions=$2 out=$3 ;;
     *) echo "usage: sh $0 MS [REGIONS] OUTDIR" >&2; exit 2 ;;
 esac
+case $out in *[[:space:]]*) echo "$out: name an OUTDIR without blanks" >&2; exit 2 ;; esac
 mkdir -p "$out"
 
 # step NAME COMMAND...: run a command once. Where it was interrupted, its products are its own to replace.
@@ -42,7 +44,7 @@ step() {
     fi
     : > "$out/$name.begun"
     echo "== $name: $*"
-    "$@" || return $?
+    "$@" < /dev/null || return $?
     : > "$out/$name.done"
 }
 
@@ -55,6 +57,12 @@ image_of() {
 fell() {
     by=$(sed -n 's/.*"local_rms_fell_by": *\([-+.0-9e]*\).*/\1/p' "$out/fall$1.json")
     awk "BEGIN { exit !(${by:--1} >= $2) }"
+}
+
+# extended ROUND: label and column of the directions whose model is no point and no Gaussian.
+extended() {
+    awk -F'"' '/"label":/ { label = $4 } /"column":/ { column = $4 }
+        /"shape": "clean"/ { print label, column }' "$out/predict$1.json"
 }
 
 # steps: how many steps are recorded in the MS.
@@ -109,10 +117,10 @@ while [ "$round" -le "$rounds" ]; do
         peelkit predict-region "$ms" --field "$field" --image "$before" --regions "$regions" \
         --all-column ALL_SKY_MODEL $refine $again \
         --sidecar "$out/predict$round.json" $predict_options
-    again='--overwrite'
+    own=$(extended "$round" | while read -r label column; do printf ' --own-data %s' "$label"; done)
     refused=0
     step "solve$round" \
-        peelkit ddsolve "$ms" --field "$field" --from "$out/predict$round.json" \
+        peelkit ddsolve "$ms" --field "$field" --from "$out/predict$round.json" $own \
         --out "$out/solutions$round" $again \
         --sidecar "$out/solve$round.json" $ddsolve_options || refused=$?
     if [ "$refused" -ne 0 ]; then
@@ -138,9 +146,25 @@ while [ "$round" -le "$rounds" ]; do
         echo "== round $round brought less than the fraction $least_fall: it is the last"
         break
     fi
+    [ "$round" -lt "$rounds" ] || break
+    again='--overwrite'
+    refine="--refine $out/solve$best.json"
+    # An extended source is imaged by itself, its own gains taken out, deep: what is not cleaned is not subtracted.
+    extended "$round" > "$out/extended$round"
+    while read -r label column; do
+        refused=0
+        step "own$round.$label" \
+            peelkit image-residual "$ms" "$out/own$round.$label" --column "${column}_DATA" \
+            --around "$regions:$label" --like "$final" --nsigma "$own_nsigma" || refused=$?
+        if [ "$refused" -eq 2 ] && [ "$round" -eq 1 ]; then
+            echo "== $label is extended, and cannot be imaged by itself: this round is the last"
+            break 2
+        fi
+        [ "$refused" -eq 0 ] || exit "$refused"
+        refine="$refine --direction-model $label=$(image_of "$out/own$round.$label")"
+    done < "$out/extended$round"
     before=$now
     round=$((round + 1))
-    refine="--refine $out/solve$best.json"
 done
 if [ "$best" -eq 0 ]; then
     echo "peeling makes $final no better; $ms is as selfcal left it" >&2
