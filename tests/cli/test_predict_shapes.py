@@ -207,3 +207,22 @@ def test_a_direction_without_refined_model_needs_its_image(invoke, ready: Path, 
     assert "has a refined point of it; leave one out" in " ".join(found.stderr.split())
     found = invoke(*base, "--model", "rest.model.fits", "--shape", "NORTH=clean", code=2)
     assert "the model of NORTH is given; leave one out" in " ".join(found.stderr.split())
+
+
+def test_a_little_outside_the_regions_is_left_out_when_asked(ready: Path, invoke) -> None:
+    words = (
+        "predict-region", ready, "--model", "x.model.fits", "--regions", "two.reg", "--shape",
+        "clean", "--all-column", "ALL", "--rest-column", "REST", "--overwrite", "--json",
+    )  # fmt: skip
+    # 0.3 Jy outside, 3.85 Jy in the regions: 8 %.
+    kept = json.loads(invoke(*words, "--least-rest", 0.05).stdout)["results"]
+    assert kept["rest"]["flux_jy"] == pytest.approx(0.3, rel=0.01)
+    said = invoke(*words, "--least-rest", 0.1)
+    left = json.loads(said.stdout)
+    assert left["results"]["rest"] == {"flux_jy": 0.0, "components": 0}
+    assert any("--least-rest" in warning for warning in left["warnings"])
+    assert left["results"]["closure"] < 1e-5
+    with table(str(ready), ack=False) as main:
+        assert not main.getcol("REST").any()
+        parts = main.getcol("NORTH") + main.getcol("SOUTH")
+        np.testing.assert_allclose(main.getcol("ALL"), parts, atol=1e-5)

@@ -98,6 +98,15 @@ from peelkit.cli.state import RunState
     help="Restored image of one direction alone, with its models beside it, on any grid. May be given "
     "again.",
 )
+@click.option(
+    "--least-rest",
+    metavar="FRACTION",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Leave out what is outside the regions if it has less than this share of the flux in them: in an image "
+    "full of artefacts it is components of those, which a solve would then take for sources.",
+)
 @options.overwrite
 @options.common
 @click.pass_context

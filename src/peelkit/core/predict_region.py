@@ -57,6 +57,8 @@ class PredictOptions:
         ``ducc`` or ``tclean``.
     pb : Path or None
         Primary beam of a mosaic.
+    least_rest : float
+        Leave out what is outside the regions if it has less than this share of the flux in them.
     overwrite : bool
         Replace columns that exist.
     shape : tuple of str
@@ -77,6 +79,7 @@ class PredictOptions:
     all_column: str | None = None
     predictor: str = "ducc"
     pb: Path | None = None
+    least_rest: float = 0.0
     overwrite: bool = False
     shape: tuple[str, ...] = ()
     datacolumn: str = "auto"
@@ -105,6 +108,8 @@ def predict_region(
         If options, MS, images or regions will not do.
     """
     progress = progress or Progress()
+    if options.least_rest and options.predictor == "tclean":
+        raise OptionError("--least-rest: goes with --predictor ducc only.")
     if ":" in selection.spw:
         raise OptionError(
             f"spw {selection.spw!r}: channels cannot be selected; all of a spw are predicted."
@@ -134,7 +139,14 @@ def predict_region(
         beam_arcsec=predict_shapes.restoring_beam_arcsec(paths, options.image, sky),
         is_mosaic=pb is not None, progress=progress,
     )  # fmt: skip
+    left_out = _is_little(rest, choices, options.least_rest)
     warnings = _warnings(sky, rest, models, pb, beam, options)
+    if left_out:
+        warnings.append(
+            f"{rest.flux_jy * 1e3:.4g} mJy outside the regions are less than {options.least_rest:g} of what is in "
+            "them, and left out (--least-rest)"
+        )
+        rest = rest.where(np.zeros(rest.grid.shape, dtype=bool))
     warnings += [choice.warning for choice in choices if choice.warning]
     skies: dict[str, Sky] = {
         part.column: choice.sky for part, choice in zip(parts, choices, strict=True)
@@ -208,6 +220,12 @@ def predict_region(
 def default_sidecar(path: Path) -> Path:
     """Where the sidecar goes unless the user says otherwise."""
     return sidecar.ms_sidecar(path, COMMAND)
+
+
+def _is_little(rest: SkyModel, choices: Sequence[Choice], least: float) -> bool:
+    """Whether what is outside the regions has less than a share of the flux in them."""
+    bright = sum(choice.flux_jy for choice in choices)
+    return rest.xs.size > 0 and rest.flux_jy < least * bright
 
 
 def _pieces(sky: SkyModel, rest: SkyModel, choices: Sequence[Choice]) -> list[Sky]:

@@ -16,6 +16,7 @@ least_fall=0.1          # a round that brings the local rms down by less than th
 selfcal_options=''      # such as '--solint inf --solint 30s --refant ea10'
 imaging_options=''      # such as '--imsize 1080 --cell 2arcsec --nterms 2'
 mask_options=''         # for finding the sources, such as '--bright-flux 0.5'
+first_rest=0.1          # in the first round: least share of flux outside the regions that is believed
 predict_options=''      # such as '--shape point'
 ddsolve_options=''      # such as '--de-time 60s --de-freq 2chan --k delay'
 own_nsigma=1.5          # depth of cleaning of an extended bright source, in units of the noise
@@ -110,7 +111,7 @@ round=1
 before=$final
 best=0
 again=''
-refine=''
+refine="--least-rest $first_rest"
 while [ "$round" -le "$rounds" ]; do
     [ -e "$out/steps$round" ] || steps > "$out/steps$round"
     step "predict$round" \
