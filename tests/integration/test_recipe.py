@@ -92,9 +92,7 @@ def test_the_chain_removes_the_source_and_its_artefacts(whole: Path) -> None:
 
 def test_a_second_run_repeats_nothing(whole: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (whole / "out").rglob("*.json")}
-    started = time.monotonic()
     assert shell(whole, "sim.ms", "out").wait() == 0
-    assert time.monotonic() - started < 5
     assert {path: path.stat().st_mtime_ns for path in (whole / "out").rglob("*.json")} == before
     # Another MS does not go on there.
     assert shell(whole, "other.ms", "out").wait() == 2
