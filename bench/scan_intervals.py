@@ -9,6 +9,7 @@ interval, with sources injected near and far. About ten minutes; the figures go 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,10 @@ def scan(folder: Path) -> list[dict[str, Any]]:
         check=True,
         env={"PATH": path, "HOME": str(Path.home())},
     )
-    last = max((folder / "out").glob("predict?.json"))
+    # The columns are of the last round that was kept.
+    peeled = results(folder / "out/stats.json")["images"][-1]["path"]
+    (number,) = re.findall(r"peeled(\d+)", peeled)
+    last = f"out/predict{number}.json"
     like = next((folder / "out/selfcal").glob("final.image*"))
     found = []
     for interval in ("auto", *INTERVALS):

@@ -51,7 +51,9 @@ def prepare(folder: Path) -> None:
     for name, value in PARAMETERS.items():
         text = text.replace(f"{name}=''", f"{name}='{value}'")
     # Two rounds, whatever the second brings.
-    for old, new in (("rounds=3 ", "rounds=2 "), ("least_fall=0.1 ", "least_fall=0 ")):
+    for old, new in (
+        ("rounds=3 ", "rounds=2 "), ("least_fall=0.1 ", "least_fall=0 "), ("enough=1.2 ", "enough=0 "),
+    ):  # fmt: skip
         assert old in text
         text = text.replace(old, new)
     (folder / "peel.sh").write_text(text)
@@ -178,15 +180,34 @@ def test_killed_in_every_step_and_started_again_it_ends_the_same(
         assert names == sorted(main.colnames())
 
 
-def test_the_chain_stops_where_a_command_says_no(tmp_path: Path) -> None:
+def nothing_to_peel(folder: Path, options: str, *regions: str) -> str:
+    """What the chain says; exit 5, and the data and their columns as they were."""
+    peelkit = Path(sys.executable).parent / "peelkit"
+    base = "--config D --antennas 14 --integrations 12 --spws 1 --channels 4"
+    command = [peelkit, "-q", "simulate", "field.ms", *base.split(), *options.split()]
+    subprocess.run(command, cwd=folder, check=True)
+    with table(f"{folder}/field.ms", ack=False) as main:
+        before = main.getcol("DATA"), main.getcol("FLAG")
+    assert shell(folder, "field.ms", *regions, "out").wait() == 5, (folder / "stderr").read_text()
+    with table(f"{folder}/field.ms", ack=False) as main:
+        assert (main.getcol("DATA") == before[0]).all() and (main.getcol("FLAG") == before[1]).all()
+        assert "PEELED_DATA" not in main.colnames()
+    return (folder / "stderr").read_text()
+
+
+def test_noise_has_nothing_to_peel(tmp_path: Path) -> None:
     folder = tmp_path / "none"
     prepare(folder)
-    peelkit = Path(sys.executable).parent / "peelkit"
-    options = (
-        "--config D --antennas 14 --integrations 12 --spws 1 --channels 4 --without bright "
-        "--without faint"
-    )
-    command = [peelkit, "-q", "simulate", "noise.ms", *options.split()]
-    subprocess.run(command, cwd=folder, check=True)
-    assert shell(folder, "noise.ms", "out").wait() == 5
-    assert not (folder / "out/mask.begun").exists()
+    said = nothing_to_peel(folder, "--without bright --without faint")
+    assert "no source in out/selfcal/first.image has artefacts worth peeling" in said
+    assert not (folder / "out/predict1.begun").exists()
+    # Nor was anything calibrated.
+    with table(f"{folder}/field.ms", ack=False) as main:
+        assert "CORRECTED_DATA" not in main.colnames()
+
+
+def test_a_source_that_needs_no_peeling_is_left(tmp_path: Path) -> None:
+    folder = tmp_path / "perfect"
+    prepare(folder)
+    said = nothing_to_peel(folder, "--bright 0.01@4,2 --without errors --faint 6")
+    assert "worth peeling" in said or "no better" in said

@@ -106,6 +106,14 @@ class AngleType(click.ParamType):
     help="The MS that the images were made of: tell the thermal noise that its weights promise for each "
     "image of selfcal or image-residual, whose sidecar says how it was weighted.",
 )
+@click.option(
+    "--ddsolve",
+    "solve",
+    metavar="JSON",
+    type=options.PATH,
+    help="Sidecar of the ddsolve between the last IMAGE but one and the last: judge the peeling. Exit 5 if the "
+    "last is the worse.",
+)
 @click.option("--csv", type=options.PATH, help="Write the figures to this CSV file too.")
 @click.option(
     "--plot",
@@ -132,6 +140,11 @@ def stats(ctx: click.Context, images: tuple[Path, ...], names: str | None, **cho
     with its weights, and nothing wrong. It is what the weights of MS promise, with its flags as they are
     now; where the scatter between integrations says otherwise there is a note.
 
+    With the PSF beside an image (x.psf of x.image), what is left of each bright source is looked for: its
+    ghost, at its place and in the sidelobes of the synthesised beam around it. With --ddsolve this, the rms
+    before and after, the score of data held out of the solve, sources that it injected, and the
+    fluxes of the others make a verdict: clean, better (with what is to be said against it), or worse.
+
     The sidecar goes beside the first IMAGE: IMAGE.stats.peelkit.json, and for a comparison
     REFERENCE-LAST.stats.peelkit.json.
 
@@ -141,6 +154,7 @@ def stats(ctx: click.Context, images: tuple[Path, ...], names: str | None, **cho
       peelkit stats first.image selfcal.image peeled.image --regions bright.crtf \\
           --names first,self-calibrated,peeled --plot stats.png
       peelkit stats first.image final.image peeled.image --regions bright.crtf --ms target.ms
+      peelkit stats final.image peeled.image --regions bright.crtf --ddsolve sim.ms.ddsolve.peelkit.json
       peelkit stats peeled.image --truth sim.ms.truth.json
       peelkit stats peeled.fits --reference first.fits --radius 2.5arcmin --csv stats.csv --json
     """
@@ -230,7 +244,44 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     )
     if results["truth"]:
         found += _truth_tables(names, entries)
+    if results["peeling"]:
+        found += _verdict_tables(results)
     return found
+
+
+def _verdict_tables(results: dict[str, Any]) -> list[TextTable]:
+    """What --ddsolve makes of it."""
+    peeling = results["peeling"]
+    fell = peeling["local_rms_fell_by"]
+    row = [
+        peeling["verdict"],
+        "-" if fell is None else f"{-100 * fell:+.3g} %",
+        f"{100 * peeling['rms_global_rose_by']:+.3g} %",
+        _cell(peeling["chi2_before"], 1),
+        _cell(peeling["chi2_after"], 1),
+        ", ".join(_cell(one["chi2_held_out"], 1) for one in peeling["held_out"]) or "-",
+    ]
+    left = _table(
+        results["places"],
+        results["images"][-1]["regions"],
+        [
+            ("left", "Jy/beam", "ghost_left_jy_beam"),
+            ("local rms", "Jy/beam", "rms_local_jy_beam"),
+            ("by sidelobes", "Jy", "ghost_sidelobes_jy"),
+            ("sigma", "Jy", "ghost_sigma_jy"),
+        ],
+        title="Left of what was peeled",
+        notes=["left: at its place; by sidelobes: flux of a point there whose sidelobes fit."],
+    )
+    return [
+        TextTable(["region", *left.columns[1:]], left.rows, title=left.title, notes=left.notes),
+        TextTable(
+            ["verdict", "local rms", "global rms", "chi2 before", "after", "held out"],
+            [row],
+            title="Peeling",
+            notes=[f"{reason}." for reason in peeling["reasons"]],
+        ),
+    ]
 
 
 def _flux_notes(results: dict[str, Any]) -> list[str]:

@@ -6,21 +6,23 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from peelkit import sidecar
-from peelkit.core import image_record, plots_images
+from peelkit.core import image_record, peel_verdict, plots_images
 from peelkit.core.catalogue import (
     Comparison,
     compare,
     peak_near,
     regrid_labels,
 )
+from peelkit.core.ghost import ghost, read_psf
 from peelkit.core.measure import Mask, measure, plain_rms, robust_rms
 from peelkit.core.scene import Scene, find_scene, read_restored
 from peelkit.core.thermal import Thermal, thermal
@@ -43,6 +45,9 @@ LOCAL_BEAMS = 30.0
 SHIFT_BEAMS = 2.0
 # ... and at least this share of it: what peeling leaves of a source has no position of its own.
 SHIFT_SHARE = 0.1
+
+# What is left of a bright source, in the record of a region.
+GHOST_KEYS = ("ghost_left_jy_beam", "ghost_sidelobes_jy", "ghost_sigma_jy", "ghost_sidelobes_snr")
 
 # Rows of cutouts in one plot.
 MOST_CUTOUTS = 8
@@ -70,6 +75,8 @@ class StatsOptions:
         Primary beam image, for the truth of a mosaic.
     ms : Path or None
         What the images were made of, for their thermal noise.
+    solve : Path or None
+        Sidecar of the ddsolve between the last image but one and the last, for the verdict.
     csv, plot : Path or None
         Products.
     overwrite : bool
@@ -86,6 +93,7 @@ class StatsOptions:
     truth: Path | None = None
     pb: Path | None = None
     ms: Path | None = None
+    solve: Path | None = None
     csv: Path | None = None
     plot: Path | None = None
     overwrite: bool = False
@@ -140,6 +148,7 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
     _check_options(options, len(paths))
     truth = read_truth(options.truth) if options.truth else None
     info = ms.read_info(options.ms) if options.ms else None
+    solve = sidecar.read(options.solve, "ddsolve")["results"] if options.solve else None
     reference = options.reference or paths[0]
     everything = [reference, *(path for path in paths if path != reference)]
     compared = len(everything) > 1
@@ -170,11 +179,18 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
     if info is not None:
         limits, more = _thermal(info, everything, progress)
         notes += more
+    peeled = (
+        {one["label"]: (one["ra_deg"], one["dec_deg"]) for one in solve["directions"]}
+        if solve
+        else {}
+    )
     progress.stage("measuring", len(everything))
     entries: list[dict[str, Any]] = []
     for index, name in enumerate(names):
         comparison = _compared(scene, 0, index, match_radius, options) if index else Comparison(())
-        entry = {"name": name} | _image_entry(scene, index, radius, entries[0] if index else None)
+        entry = {"name": name} | _image_entry(
+            scene, index, radius, entries[0] if index else None, peeled
+        )
         if not compared:
             entry["dynamic_range_reference_peak"] = None
         entry |= _thermal_entry(entry, limits[index])
@@ -187,6 +203,15 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
     pairs = _pairs(scene, everything, match_radius, options)
     by_path = dict(zip(everything, entries, strict=True))
     fell = _fall([by_path[path] for path in paths])
+    verdict = None
+    if solve is not None:
+        (pair,) = (one for one in pairs if everything[one.after] == paths[-1])
+        before = entries[pair.before]
+        if before["path"] != str(paths[-2]):
+            before = by_path[paths[-2]]
+        verdict = peel_verdict.judge(
+            before, by_path[paths[-1]], _comparison_entry(pair.comparison), solve, fell=fell
+        )
     results = {
         "images": [by_path[path] for path in paths],
         "reference": entries[0] if compared else None,
@@ -198,11 +223,12 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
         "pairs": [_pair_entry(pair, everything, names) for pair in pairs],
         "truth": str(options.truth) if options.truth else None,
         "local_rms_fell_by": fell,
+        "peeling": verdict.record if verdict else None,
         "notes": notes,
     }
     writes, warnings = _products(scene, names, entries, pairs, radius, options)
     inputs = {f"image_{number}": str(path) for number, path in enumerate(paths, 1)}
-    for role in ("reference", "regions", "mask", "truth", "pb", "ms"):
+    for role in ("reference", "regions", "mask", "truth", "pb", "ms", "solve"):
         if value := getattr(options, role):
             inputs[role] = str(value)
     return Outcome(
@@ -216,6 +242,17 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
             "match_radius_arcsec": match_radius,
         },
         warnings=tuple(warnings),
+        refusal=_refusal(verdict, paths) if verdict else None,
+    )
+
+
+def _refusal(verdict: peel_verdict.PeelVerdict, paths: Sequence[Path]) -> str | None:
+    """Say no if the last image is worse than the one before it."""
+    if verdict.verdict != peel_verdict.WORSE:
+        return None
+    return (
+        f"{paths[-1]}: worse than {paths[-2]}: {'; '.join(verdict.reasons)}; take the peeling back with "
+        "'peelkit undo'."
     )
 
 
@@ -310,6 +347,8 @@ def _check_options(options: StatsOptions, n_images: int) -> None:
         )
     if len(set(options.names)) < len(options.names):
         raise OptionError("--names: two images have the same name.")
+    if options.solve and n_images < 2:
+        raise OptionError("--ddsolve: give at least two images, before and after the solve.")
     if options.pb and not options.truth:
         raise OptionError("--pb: goes with --truth; nothing else uses the primary beam.")
     for name, value in (
@@ -329,16 +368,27 @@ def _check_options(options: StatsOptions, n_images: int) -> None:
 
 
 def _image_entry(
-    scene: Scene, index: int, radius: float, reference: dict[str, Any] | None
+    scene: Scene,
+    index: int,
+    radius: float,
+    reference: dict[str, Any] | None,
+    peeled: Mapping[str, tuple[float | None, float | None]],
 ) -> dict[str, Any]:
-    """Figures of one image; ``reference`` are those of the reference, None if this is it."""
+    """Figures of one image.
+
+    ``reference`` are those of the reference, None if this is it; ``peeled`` are places of what was
+    peeled, by label.
+    """
     image = scene.images[index]
     assert image.beam is not None
     figures = measure(image, scene.sources[index])
     flux, flux_error = _flux(image, scene.flux_masks[index], figures.rms_jy_beam)
     models = reference["regions"] if reference else [None] * len(scene.places)
+    psf = read_psf(image) if reference else None
     regions = [
-        _place_entry(scene, index, number, radius, model) for number, model in enumerate(models)
+        _place_entry(scene, index, number, radius, model)
+        | _ghost_entry(scene, index, number, radius, model, psf, peeled)
+        for number, model in enumerate(models)
     ]
     local = regions[0]
     position = _refined(image, figures.peak_x, figures.peak_y)
@@ -372,19 +422,18 @@ def _image_entry(
 
 
 def _place_entry(
-    scene: Scene, index: int, number: int, radius: float, reference: dict[str, Any] | None
+    scene: Scene,
+    index: int,
+    number: int,
+    radius: float,
+    reference: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Figures of one image at one bright source and in the circle around it."""
     image, place = scene.images[index], scene.places[number]
     assert image.beam is not None
     mask = place.masks[index]
     circle = _circle(image, place.centre, radius)
-    # Artefacts stay in: only the bright sources themselves and what the best image shows to be
-    # real are left out. In a bad image its own detections include its sidelobes.
-    best = scene.catalogues[scene.best]
-    real = regrid_labels(best.mask, best.image, image)
-    bright = np.any([one.masks[index] for one in scene.places], axis=0)
-    outside = image.data[circle & ~real & ~bright]
+    outside = image.data[circle & ~_real(scene, index)]
     rms = robust_rms(outside)
     inside = np.where(mask, image.data, np.nan)
     y, x = np.unravel_index(int(np.nanargmax(inside)), inside.shape)
@@ -411,6 +460,43 @@ def _place_entry(
         "flux_jy": flux,
         "flux_error_jy": flux_error,
     }
+
+
+def _real(scene: Scene, index: int) -> Mask:
+    """The bright sources themselves, and what the best image shows to be real.
+
+    Artefacts are in neither. In a bad image its own detections include its sidelobes.
+    """
+    best = scene.catalogues[scene.best]
+    real = np.asarray(regrid_labels(best.mask, best.image, scene.images[index]))
+    return np.any([real, *(place.masks[index] for place in scene.places)], axis=0)
+
+
+def _ghost_entry(
+    scene: Scene,
+    index: int,
+    number: int,
+    radius: float,
+    reference: dict[str, Any] | None,
+    psf: NDArray[np.float64] | None,
+    peeled: Mapping[str, tuple[float | None, float | None]],
+) -> dict[str, float | None]:
+    """What is left of a bright source; null for the reference, and if its place is not in the image."""
+    from astropy.coordinates import SkyCoord
+
+    image = scene.images[index]
+    if reference is None:
+        return dict.fromkeys(GHOST_KEYS)
+    ra, dec = peeled.get(scene.places[number].label, (None, None))
+    if ra is None or dec is None:
+        ra, dec = reference["peak_ra_deg"], reference["peak_dec_deg"]
+    x, y = image.pixel(SkyCoord(ra, dec, unit="deg"))
+    ny, nx = image.data.shape
+    if not (0 <= round(x) < nx and 0 <= round(y) < ny):
+        return dict.fromkeys(GHOST_KEYS)
+    found = ghost(image, psf, (x, y), sources=_real(scene, index), radius_arcsec=radius)
+    values = found.left_jy_beam, found.sidelobes_jy, found.sigma_jy, found.sidelobes_snr
+    return dict(zip(GHOST_KEYS, values, strict=True))
 
 
 def _thermal(

@@ -13,6 +13,7 @@ set -eu
 field=''                # as in CASA; one field, or all fields of a mosaic
 rounds=3                # of predict, solve, subtract and image, at most
 least_fall=0.1          # a round that brings the local rms down by less than this share is the last
+enough=1.2              # a round that brings the local rms within this factor of the thermal noise is the last
 selfcal_options=''      # such as '--solint inf --solint 30s --refant ea10'
 imaging_options=''      # such as '--imsize 1080 --cell 2arcsec --nterms 2'
 mask_options=''         # for finding the sources, such as '--bright-flux 0.5'
@@ -54,10 +55,14 @@ image_of() {
     if [ -e "$1.image.tt0" ]; then echo "$1.image.tt0"; else echo "$1.image"; fi
 }
 
-# fell ROUND FRACTION: whether the local rms fell by FRACTION in that round.
-fell() {
-    by=$(sed -n 's/.*"local_rms_fell_by": *\([-+.0-9e]*\).*/\1/p' "$out/fall$1.json")
-    awk "BEGIN { exit !(${by:--1} >= $2) }"
+# figure KEY FILE: a number of a sidecar; empty if it is not known.
+figure() {
+    sed -n "s/.*\"$1\": *\([-+.0-9][-+.0-9e]*\).*/\1/p" "$2" | tail -1
+}
+
+# holds EXPRESSION: whether a comparison of numbers holds, which it does not where one is not known.
+holds() {
+    awk "BEGIN { exit !($1) }" 2> /dev/null
 }
 
 # extended ROUND: label and column of the directions whose model is no point and no Gaussian.
@@ -87,18 +92,27 @@ fi
 printf '%s\n' "$ms" > "$out/ms"
 
 # Options in the parameters are words: they are split where they have blanks.
+refused=0
 step selfcal \
     peelkit selfcal "$ms" --field "$field" --out "$out/selfcal" \
-    --sidecar "$out/selfcal.json" $selfcal_options $imaging_options
-
+    --sidecar "$out/selfcal.json" $selfcal_options $imaging_options || refused=$?
 first=$(image_of "$out/selfcal/first")
 final=$(image_of "$out/selfcal/final")
+if [ "$refused" -eq 5 ] && [ -e "$first" ]; then
+    echo "== self-calibration makes $first no better: going on with the data as they are"
+    final=$first
+elif [ "$refused" -ne 0 ]; then
+    exit "$refused"
+fi
 
 if [ -z "$regions" ]; then
     regions=$out/bright.crtf
+    refused=0
     step mask \
         peelkit mask "$final" "$out/bright.mask" --regions "$regions" \
-        --sidecar "$out/mask.json" $mask_options
+        --sidecar "$out/mask.json" $mask_options || refused=$?
+    # 3 is an empty mask: no source at all.
+    case $refused in 0 | 3 | 5) ;; *) exit "$refused" ;; esac
     if [ ! -e "$regions" ]; then
         echo "no source in $final has artefacts worth peeling" >&2
         exit 5
@@ -135,16 +149,24 @@ while [ "$round" -le "$rounds" ]; do
         peelkit image-residual "$ms" "$out/peeled$round" --column PEELED_DATA \
         --like "$final" $residual_options
     now=$(image_of "$out/peeled$round")
+    refused=0
     step "fall$round" \
-        peelkit stats "$before" "$now" --regions "$regions" \
-        --sidecar "$out/fall$round.json" $stats_options
-    if ! fell "$round" 0; then
+        peelkit stats "$before" "$now" --regions "$regions" --ms "$ms" \
+        --ddsolve "$out/solve$round.json" --sidecar "$out/fall$round.json" $stats_options || refused=$?
+    if [ "$refused" -eq 5 ]; then
         take_back
         break
     fi
+    [ "$refused" -eq 0 ] || exit "$refused"
     best=$round
-    if ! fell "$round" "$least_fall"; then
-        echo "== round $round brought less than the fraction $least_fall: it is the last"
+    fall=$(figure local_rms_fell_by "$out/fall$round.json")
+    over=$(figure local_rms_over_thermal "$out/fall$round.json")
+    if holds "$fall < $least_fall"; then
+        echo "== round $round brought the local rms down by $fall, less than $least_fall: it is the last"
+        break
+    fi
+    if holds "$over <= $enough"; then
+        echo "== the local rms is $over times the thermal noise: round $round is the last"
         break
     fi
     [ "$round" -lt "$rounds" ] || break
@@ -174,11 +196,13 @@ fi
 
 peeled=$(image_of "$out/peeled$best")
 
+images=$first
+[ "$final" = "$first" ] || images="$first $final"
 step stats \
-    peelkit stats "$first" "$final" "$peeled" --ms "$ms" \
+    peelkit stats $images "$peeled" --ms "$ms" --ddsolve "$out/solve$best.json" \
     --regions "$regions" --plot "$out/stats.png" --csv "$out/stats.csv" \
     --sidecar "$out/stats.json" $stats_options
 
 echo "== $best rounds; the peeled data are in PEELED_DATA of $ms ('peelkit undo --forget' frees what is kept)"
-echo "== images: $first $final $peeled"
+echo "== images: $images $peeled"
 echo "== plots: $out/stats*.png $out/solutions$best/*.png $out/selfcal/*.png"
