@@ -85,7 +85,9 @@ CASES: list[tuple[tuple[str, ...], int, str, Callable[[Path], None] | None]] = [
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "message", "spoil"), CASES, ids=lambda value: getattr(value, "__name__", str(value)[:60])
+    ("arguments", "code", "message", "spoil"),
+    CASES,
+    ids=lambda value: getattr(value, "__name__", str(value)[:60]),
 )
 def test_bad_input_is_one_line_with_its_exit_code(
     source: Path, tmp_path: Path, invoke, arguments, code, message, spoil
