@@ -79,7 +79,11 @@ def _decisions(
     show_default=True, help="Data to solve: auto takes CORRECTED_DATA if it is there, else DATA.",
 )  # fmt: skip
 @_term("g", (*DIAGONAL, "none"), ("diag_complex", "auto", "spw"), "Direction-independent gain G.")
-@_term("k", (*DELAYS, "none"), ("none", "10s", "spw"), "Direction-independent delay K.")
+@_term(
+    "k", (*DELAYS, "none"), ("none", "10s", "spw"),
+    "Direction-independent delay K. Delays of more than a quarter turn over a spw get a start value from the "
+    "data (not tec_and_offset, nor spws of less than 4 channels).",
+)  # fmt: skip
 @_term(
     "de", (*DIAGONAL, *DELAYS, *OTHERS), ("diag_complex", "auto", "auto"),
     "Gain dE of each direction.",
