@@ -240,6 +240,11 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             f"chi-squared (1 is noise): {chi2['model_only']:.4g} with the models as they are, "
             f"{chi2['direction_independent']:.4g} with G and K, {chi2['solved']:.4g} with dE too."
         )
+    start = results["delay_start"]
+    if start and start["used"]:
+        notes.append(
+            f"K: delays of up to {start['largest_turns']:.2g} turns over a spw were found before the solve."
+        )
     notes += _freedom_notes(results["directions"])
     notes += _weight_notes(results["weights"])
     flags = results["flags"]
