@@ -387,6 +387,9 @@ class _Score:
         samples = 0
         with ms.opened(self.part.rows.info.path) as main:
             for block in blocks(self.part.rows, self.part.data_column, self.part.models, main):
+                if self.part.delay_start is not None:
+                    # As they were solved.
+                    block = self.part.delay_start.without(block)
                 table, hands = self.tables[block.key], block.hands
                 hidden = held_out(block.rows, block.data.shape[1])
                 weight = np.where(hidden[:, :, None], block.weight[..., hands], 0)
