@@ -125,3 +125,20 @@ def test_intervals_of_x_grow_until_the_rest_is_bright_enough() -> None:
     assert longer.cross.shape[:2] == (2, 1)
     assert longer.t_bins.tolist() == [0, 0, 1, 1] and longer.f_bins.tolist() == [0] * 4
     assert normal.settled(21.0) is None
+
+
+@pytest.mark.parametrize(
+    ("snr", "equations", "expected"),
+    [
+        # 27 antennas: one bright source has equations enough, two have not; ten antennas need four.
+        (1e4, 9.75, (1, 1)), (1e4, 4.9, (2, 1)), (1e4, 1.7, (4, 1)),
+        # S/N is short: as little time as possible.
+        (2.0, 9.75, (1, 4)), (0.5, 9.75, (4, 0)), (0.01, 9.75, (0, 0)),
+    ],
+)  # fmt: skip
+def test_the_shortest_intervals_have_equations_and_signal(snr, equations, expected) -> None:
+    pairs = [(t, f) for t in (1, 2, 4, 8, 0) for f in (1, 2, 4, 8, 0)]
+    found = dd_auto.shortest(pairs, (16, 16), snr=snr, equations=equations)
+    cells = (found[0] or 16) * (found[1] or 16)
+    assert cells * equations >= dd_auto.BASE_EQUATIONS
+    assert found == expected

@@ -202,26 +202,48 @@ def base_intervals(
         else 0
     )
     fixed_f = dd_terms.freq_channels(dependent.freq, width, n_chan) if not freqs else 0
-    shortest = TermChoice("dE", "diag_complex", "1int", "1chan")
-    meter = Meter.of(plan, brightest.column, shortest)
+    one_cell = TermChoice("dE", "diag_complex", "1int", "1chan")
+    meter = Meter.of(plan, brightest.column, one_cell)
     with ms.opened(plan.rows.info.path) as main:
         for block in blocks(plan.rows, plan.data_column, (brightest.column,), main):
             meter.add(block, plan.rows.axes[block.key])
     snr = meter.snr(dict(scale))
-    # Information adds up: S/N grows with the root of what is put together.
     pairs = [
         (t, f) for t in (times if times else [fixed_t]) for f in (freqs if freqs else [fixed_f])
     ]
-    pairs.sort(
-        key=lambda pair: (pair[0] or n_time) * (pair[1] or n_chan) + 1e-3 * (pair[0] or n_time)
-    )
     n_antenna = len(plan.rows.info.antennas)
     equations = (1 - HELD_OUT) * (n_antenna - 1) / 2 / max(1, len(plan.peeled))
-    for t, f in pairs:
-        cells = (t or n_time) * (f or n_chan)
+    return shortest(pairs, (n_time, n_chan), snr=snr, equations=equations)
+
+
+def shortest(
+    pairs: Sequence[tuple[int, int]], longest: tuple[int, int], *, snr: float, equations: float
+) -> tuple[int, int]:
+    """Smallest of some intervals (integrations, channels; 0: all) with `BASE_SNR` and `BASE_EQUATIONS`.
+
+    Of those of one size: where equations are short, fewer channels, since beams and delays are sharper
+    in frequency than in time, where G has the fast part; where S/N is, less time.
+
+    Parameters
+    ----------
+    longest : (int, int)
+        All integrations and channels.
+    snr, equations : float
+        S/N, and equations per unknown, of one integration and channel.
+    """
+    n_time, n_chan = longest
+
+    def order(pair: tuple[int, int]) -> tuple[int, int]:
+        time, freq = pair[0] or n_time, pair[1] or n_chan
+        return time * freq, freq if time * freq < 2 * BASE_EQUATIONS / equations else time
+
+    ordered = sorted(pairs, key=order)
+    for pair in ordered:
+        cells = (pair[0] or n_time) * (pair[1] or n_chan)
+        # Information adds up: S/N grows with the root of what is put together.
         if snr * math.sqrt(cells) >= BASE_SNR and cells * equations >= BASE_EQUATIONS:
-            return t, f
-    return pairs[-1]
+            return pair
+    return ordered[-1]
 
 
 def sizes(rows: Rows) -> tuple[int, int]:
