@@ -36,11 +36,12 @@ BASE_SNR = 4.0
 # Least complex visibilities for each complex gain of those solutions, all directions counted: with fewer a
 # solve of several directions trades one for another (simulated: 10 antennas, 2 directions, each
 # integration and channel for itself, chi-squared 15 of what was held out).
-BASE_EQUATIONS = 6.0
+BASE_EQUATIONS = 4.5
 
 # An interval costs nothing if its score is above the best by no more than this share of it, or by this
-# many times the scatter of the difference.
-COST, SIGMAS = 0.01, 2.0
+# many times the scatter of the difference; but it does cost something above the second share: what a few
+# integrations alone need makes the scatter as large as the difference.
+COST, SIGMAS, MOST_COST = 0.01, 2.0, 0.03
 
 # Samples (row x channel) that the choice is made on: more would not change it.
 MOST_SAMPLES = 800_000
@@ -449,7 +450,8 @@ def _pick(
     difference = (sums - sums[best]) / (2 * max(1, samples))
     sigma = np.sqrt(sums.shape[1]) * difference.std(axis=1)
     excess = score - score[best]
-    free = np.flatnonzero(excess <= np.maximum(COST * score[best], SIGMAS * sigma))
+    allowed = np.clip(SIGMAS * sigma, COST * score[best], MOST_COST * score[best])
+    free = np.flatnonzero(excess <= allowed)
     return int(min(free, key=lambda n: (parameters[int(n)], score[n]))), score, excess, sigma
 
 
