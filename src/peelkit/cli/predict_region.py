@@ -119,7 +119,8 @@ def predict_region(ctx: click.Context, ms: Path, selection: Any, **chosen: Any) 
     its region go. Of an extended source they stay.
 
     Each region alone masks the model, all Taylor terms alike. Fields may have any phase centre; in a
-    mosaic each sees the sky through its own primary beam. Regions that are outside the image, without
+    mosaic each sees the sky through its own primary beam, and compact sources beyond the known beam, in its
+    sidelobes, with the flux that the field's data have. Regions that are outside the image, without
     flux, or that overlap are errors. Rows that are not selected get 0.
 
     Columns are complete and in one step, which undo takes back. The closure is the largest difference

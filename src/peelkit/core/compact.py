@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ class Compact:
         ``ln S = ln flux + sum_k spectrum[k - 1] ln(f / f_ref)^k``; the first is the spectral index.
     major_arcsec, minor_arcsec, pa_deg : float
         Full widths at half maximum, position angle from north through east; 0 for a point.
+    apparent : dict
+        (field, spw) to the flux that is seen there [Jy], in place of flux, spectrum and primary beam.
     """
 
     ra_deg: float
@@ -52,6 +54,12 @@ class Compact:
     major_arcsec: float = 0.0
     minor_arcsec: float = 0.0
     pa_deg: float = 0.0
+    apparent: Mapping[tuple[int, int], float] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> Compact:
+        """The same source with 1 Jy everywhere."""
+        return replace(self, flux_jy=1.0, spectrum=(), apparent={})
 
     @property
     def shape(self) -> str:

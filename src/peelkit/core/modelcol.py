@@ -178,7 +178,11 @@ class Predictor:
         for number in np.unique(samples.fields):
             mine = samples.fields == number
             field, freq = self.info.fields[number], self.info.spws[samples.spw].freq_hz
-            total[mine] = sky.visibilities(field, samples.uvw_m[mine], freq, self.beam)
+            seen = sky.apparent.get((int(number), samples.spw))
+            if seen is None:
+                total[mine] = sky.visibilities(field, samples.uvw_m[mine], freq, self.beam)
+            else:
+                total[mine] = seen * sky.unit.visibilities(field, samples.uvw_m[mine], freq)
         return total
 
     def _of_pixels(self, sky: SkyModel, samples: Samples) -> NDArray[np.complex128]:

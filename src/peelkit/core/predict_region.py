@@ -199,7 +199,8 @@ def predict_region(
         "flux_jy": total_jy,
         "components": int(rest.xs.size) + sum(choice.components for choice in choices),
         "directions": [
-            _entry(part, choice, total_jy) for part, choice in zip(parts, choices, strict=True)
+            _entry(info, part, choice, total_jy)
+            for part, choice in zip(parts, choices, strict=True)
         ],
         "rest_column": options.rest_column,
         "all_column": options.all_column,
@@ -315,7 +316,7 @@ def _closure(
     return difference / largest if largest else None
 
 
-def _entry(part: Direction, choice: Choice, total_jy: float) -> dict[str, Any]:
+def _entry(info: ms.MsInfo, part: Direction, choice: Choice, total_jy: float) -> dict[str, Any]:
     ra_deg, dec_deg = choice.place
     return {
         "label": part.label,
@@ -329,6 +330,12 @@ def _entry(part: Direction, choice: Choice, total_jy: float) -> dict[str, Any]:
         "components": choice.components,
         "model": None if choice.compact is None else choice.compact.record(),
         "fit": choice.fit,
+        "apparent": [
+            {"field": info.fields[field].name, "field_id": field, "spw": spw, "flux_jy": flux}
+            for (field, spw), flux in sorted(choice.compact.apparent.items())
+        ]
+        if choice.compact is not None
+        else [],
     }
 
 

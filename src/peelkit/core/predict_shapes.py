@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from peelkit import sidecar
+from peelkit.core.apparent import apparent_fluxes
 from peelkit.core.compact import Compact
 from peelkit.core.compact_fit import Asked, Fitted, fit_compact
 from peelkit.core.modelcol import Sky, read_models
@@ -257,7 +258,34 @@ def choose(
         )  # fmt: skip
         for part, found in zip(open_ones, fitted, strict=True):
             chosen[part.label] = _fitted(part, found, reference_hz)
+    if beam is not None:
+        chosen = _beyond_beams(
+            info, rows, _data_column(info, datacolumn), chosen, rest, beam, progress
+        )
     return [chosen[label] for label in labels], rest
+
+
+def _beyond_beams(
+    info: ms.MsInfo,
+    rows: NDArray[np.int64],
+    column: str,
+    chosen: Mapping[str, Choice],
+    rest: SkyModel,
+    beam: Beam,
+    progress: Progress,
+) -> dict[str, Choice]:
+    """Compact sources with the fluxes that fields show in which their primary beam is not known."""
+    compact = {label: one.compact for label, one in chosen.items() if one.compact is not None}
+    if not compact:
+        return dict(chosen)
+    others = [rest, *(one.sky for label, one in chosen.items() if label not in compact)]
+    seen = apparent_fluxes(info, rows, column, compact, others, beam, progress)
+    return {
+        label: replace(one, sky=replace(compact[label], apparent=seen[label]))
+        if label in compact
+        else one
+        for label, one in chosen.items()
+    }
 
 
 def _alone(
