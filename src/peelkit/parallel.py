@@ -1,0 +1,48 @@
+"""Work on pieces of data in threads: numpy lets go of the interpreter in its loops."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int = 0
+) -> Iterator[Result]:
+    """Results of ``function`` in the order of ``items``, some of which are worked on at the same time.
+
+    Items are taken by the caller's thread, and only one more than there are threads are alive, so that
+    memory is bounded where they are blocks of data. What ``function`` raises is raised here.
+
+    Parameters
+    ----------
+    threads : int
+        0 is one for each core.
+    """
+    count = threads or cores()
+    if count < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(count) as pool:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for one in waiting:
+                one.cancel()
