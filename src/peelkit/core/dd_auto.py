@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from peelkit.core import dd_solve, dd_terms
 from peelkit.core.dd_data import Rows, blocks, gather
 from peelkit.core.dd_gains import Key, Solutions
-from peelkit.core.dd_heldout import HELD_OUT, Score, held_out
+from peelkit.core.dd_heldout import HELD_OUT, Score, hide, unhide
 from peelkit.core.dd_measure import Meter
 from peelkit.core.dd_plan import Plan
 from peelkit.core.dd_terms import TermChoice
@@ -127,16 +126,11 @@ def choose(
     )
     probe = replace(part, options=replace(plan.options, terms=(first,), rounds=1))
 
-    def hide(copy: Path, rows: NDArray[np.int64]) -> None:
-        info = ms.read_info(copy)
-        with ms.opened(copy, write=True) as main:
-            for description, chunk in ms.chunks(main, info, np.arange(info.n_rows)):
-                n_chan = info.spws[description.spw].freq_hz.size
-                hidden = held_out(rows[chunk], n_chan)
-                flag = ms.get(main, "FLAG", chunk) | hidden[:, :, None]
-                ms.put(main, "FLAG", chunk, flag)
-
-    groups, _ = dd_solve.solve(probe, dict(scale), extra, progress, name="probe", prepare=hide)
+    groups, _ = dd_solve.solve(
+        probe, dict(scale), extra, progress, name="probe", prepare=hide,
+        # The solve itself is on the same data, unless they are a sample.
+        restore=unhide if part.rows is plan.rows else None,
+    )  # fmt: skip
     progress.stage("choosing intervals")
     tables = {key: Table.of(one) for key, one in groups.items()}
     return _decide(plan, part, tables, Score(part, scale, tables), base)

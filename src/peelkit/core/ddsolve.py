@@ -41,7 +41,7 @@ from peelkit.core.ddsolve_options import DdOptions
 from peelkit.engines import casa as casa_engine
 from peelkit.engines import quartical
 from peelkit.errors import DataError
-from peelkit.io import journal, ms
+from peelkit.io import journal, ms, solvecopy
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
 from peelkit.selection import Selection
@@ -99,6 +99,7 @@ def ddsolve(
         scale = {ddid: one.weight_scale for ddid, one in noise.items()}
         plan, chosen = _with_intervals(plan, scale, extra, progress)
         groups, runs = dd_classes.solve(plan, scale, extra, progress, chosen)
+        solvecopy.drop(plan.folder)
         if options.balance:
             groups, balanced = dd_balance.balance(plan, groups, scale, progress)
         if options.inject:
