@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+# Threads at most: each has a block of data, and the interpreter is one.
+MOST = 4
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -28,9 +31,9 @@ def in_order(
     Parameters
     ----------
     threads : int
-        0 is one for each core.
+        0 is one for each core; `MOST` at most.
     """
-    count = threads or cores()
+    count = min(threads or cores(), MOST)
     if count < 2:
         yield from map(function, items)
         return
