@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -26,12 +27,16 @@ def serve() -> list[str] | None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in range(2):
         os.dup2(nothing, number)
+    # No garbage is looked for in what is imported, now or in the forks.
+    gc.disable()
     # If it cannot be imported, the fork says so where its words are read.
     with contextlib.suppress(Exception):
         import quartical.executor  # noqa: F401
+    gc.freeze()
     for line in iter(requests.readline, ""):
         child = os.fork()
         if child == 0:
+            gc.enable()
             return [str(one) for one in json.loads(line)]
         _, status = os.waitpid(child, 0)
         answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
