@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 # Threads at most: each has a block of data, and the interpreter is one.
@@ -18,6 +19,26 @@ Result = TypeVar("Result")
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+class Aside:
+    """Work that nothing waits for until its files are asked for, one thing after another in a thread.
+
+    What it raises is raised then.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._begun: list[Future[list[Path]]] = []
+
+    def begin(self, function: Callable[..., list[Path]], *arguments: object) -> None:
+        """Do ``function(*arguments)``, which makes files."""
+        self._begun.append(self._pool.submit(function, *arguments))
+
+    def files(self) -> list[Path]:
+        """Wait for all; the files that they made, last work first."""
+        self._pool.shutdown()
+        return [path for one in reversed(self._begun) for path in one.result()]
 
 
 def in_order(
