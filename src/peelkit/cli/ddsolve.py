@@ -188,10 +188,10 @@ def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
           --k delay_and_offset --g none --refant ea10
       peelkit ddsolve target.ms --from target.ms.predict-region.peelkit.json --own-data BRIGHT_1
     """
-    from peelkit.engines import quartical
+    from peelkit.core import dd_engine
 
     # Before the imports of the work itself, so that both go on at the same time.
-    with quartical.ready():
+    with dd_engine.ready():
         _ddsolve(ctx, ms, selection, values)
 
 

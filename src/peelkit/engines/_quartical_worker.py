@@ -15,9 +15,6 @@ import signal
 import sys
 from pathlib import Path
 
-# This folder has a quartical.py that is not QuartiCal.
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]
-
 
 def serve() -> list[str] | None:
     """Fork for every request; the request in the fork, None in the server after the last one."""
@@ -46,6 +43,9 @@ def serve() -> list[str] | None:
 
 def main() -> None:
     """Serve, and solve in the forks."""
+    # This folder has a quartical.py that is not QuartiCal.
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
     request = serve()
     if request is None:
         return
