@@ -93,3 +93,35 @@ def make_truth(
         add_model(main, "ALL", everything)
         main.putcol("DATA", data.astype(np.complex64))
     return {"noise": noise, "rest": rest, "jones": np.array(jones)}
+
+
+def add_delays(
+    path: Path, recipe: MsRecipe, turns: np.ndarray, *, descending: bool = False
+) -> None:
+    """Turn DATA by delays of antennas, shape (scan, antenna, hand) in turns of phase over a spw.
+
+    ``g = exp(2 pi i turns (f - f_mid) / bandwidth)``, with the middle of the outermost channels. With
+    ``descending`` the channels of all columns are put the other way round afterwards.
+    """
+    with table(str(path), readonly=False, ack=False) as main:
+        data, ddid = main.getcol("DATA").astype(complex), main.getcol("DATA_DESC_ID")
+        scan, one, two = (main.getcol(name) for name in ("SCAN_NUMBER", "ANTENNA1", "ANTENNA2"))
+        apart = turns[scan - 1, one] - turns[scan - 1, two]
+        for spw, n_chan in enumerate(recipe.n_chan):
+            rows = ddid == spw
+            place = (np.arange(n_chan) - (n_chan - 1) / 2) / n_chan
+            block = data[rows]
+            hands = [0, -1] if recipe.n_corr > 1 else [0]
+            block[..., hands] *= np.exp(2j * np.pi * apart[rows][:, None] * place[:, None])
+            data[rows] = block
+        main.putcol("DATA", data.astype(np.complex64))
+        if descending:
+            for name in ("DATA", "ALL", "B1", "B2"):
+                if name in main.colnames():
+                    main.putcol(name, np.ascontiguousarray(main.getcol(name)[:, ::-1]))
+    if descending:
+        with table(f"{path}/SPECTRAL_WINDOW", readonly=False, ack=False) as sub:
+            for spw in range(len(recipe.n_chan)):
+                for name, sign in (("CHAN_FREQ", 1), ("CHAN_WIDTH", -1)):
+                    cell = sign * sub.getcell(name, spw)[::-1]
+                    sub.putcell(name, spw, np.ascontiguousarray(cell))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from casacore.tables import table
+from casacore.tables import makecoldesc, table
 
 from makemodel import CELL, DEC_DEG, RA_DEG, SIZE, write_model
 from makems import MsRecipe, make_ms
@@ -102,8 +102,8 @@ def refined(path: Path, place: tuple[float, float, float], **changes: object) ->
 def solved(monkeypatch: pytest.MonkeyPatch):
     """A sidecar of ddsolve with these directions; its other results are not looked at."""
 
-    def give(*directions: dict) -> str:
-        record = {"results": {"directions": list(directions)}}
+    def give(*directions: dict, **own: str) -> str:
+        record = {"results": {"directions": list(directions), "own_data": own}}
 
         def read(path: Path, *commands: str) -> dict:
             assert path == Path("solve.json") and commands == ("ddsolve",)
@@ -162,6 +162,34 @@ def test_a_refined_point_is_taken_as_it_is_and_its_neighbour_stays_in_the_rest(
     freq = 3e9 + 1e7 * np.arange(3)
     cell = column(ready, "NORTH")[int(np.flatnonzero(spw == 0)[0])]
     assert np.abs(cell[:, 0]) == pytest.approx(2.0 * (freq / 3e9) ** -0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_its_own_data_show_to_be_a_point_becomes_one(
+    invoke, ready: Path, solved, alone: bool
+) -> None:
+    run(invoke, ready, "x.model.fits")
+    with table(str(ready), readonly=False, ack=False) as main:
+        description = main.getcoldesc("DATA")
+        main.addcols(makecoldesc("SOUTH_DATA", description))
+        rng = np.random.default_rng(3)
+        for row in range(main.nrows()):
+            cell = main.getcell("SOUTH", row)
+            if not alone:
+                # A double: as much again where the other source is.
+                cell = cell + 0.75 * main.getcell("NORTH", row)
+            cell = cell + rng.normal(0, 0.02, (*cell.shape, 2)) @ np.array([1, 1j])
+            main.putcell("SOUTH_DATA", row, cell.astype(np.complex64))
+    sides = solved(refined("NORTH", NORTH), {"label": "SOUTH"}, SOUTH="SOUTH_DATA")
+    words = ("--refine", sides, "--direction-model", "SOUTH=south.image", "--overwrite")
+    _, south = run(invoke, ready, "rest.model.fits", *words)["directions"]
+    if not alone:
+        assert south["shape"] == "clean" and south["fit"]["reason"].startswith("model beside")
+        return
+    assert south["shape"] == "point"
+    assert south["fit"]["reason"].startswith("in SOUTH_DATA: unresolved")
+    assert off_arcsec(south, SOUTH) < 0.35
+    assert south["flux_jy"] == pytest.approx(SOUTH[2], rel=0.02)
 
 
 def test_the_rest_may_be_empty_once_all_is_peeled(invoke, ready: Path, solved) -> None:

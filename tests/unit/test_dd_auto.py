@@ -92,6 +92,18 @@ def test_the_fewest_parameters_that_cost_nothing_win() -> None:
     assert score[0] == pytest.approx(1.0, abs=0.02) and (sigma < 1e-9).all()
 
 
+def test_what_a_few_integrations_alone_need_is_not_put_down_to_chance() -> None:
+    samples, n = 100_000, 50
+    common = np.full(n, 2 * samples / n)
+    # A tenth more in all, from one part: the scatter of the difference is as large as the difference.
+    one_part = np.where(np.arange(n) == 7, 0.1 * 2 * samples, 0.0)
+    little = 0.1 * one_part
+    sums = common + np.array([np.zeros(n), little, one_part])
+    winner, _, excess, sigma = dd_auto._pick(sums, samples, [1000, 100, 10])
+    assert excess[2] == pytest.approx(0.1) and sigma[2] > 0.09
+    assert winner == 1
+
+
 def normal_of(truth: np.ndarray, power: float) -> Normal:
     """Data ``g_p M conj(g_q)`` with M = 1, each baseline once."""
     n_time, n_freq, n_ant, n_hand = truth.shape
@@ -125,3 +137,20 @@ def test_intervals_of_x_grow_until_the_rest_is_bright_enough() -> None:
     assert longer.cross.shape[:2] == (2, 1)
     assert longer.t_bins.tolist() == [0, 0, 1, 1] and longer.f_bins.tolist() == [0] * 4
     assert normal.settled(21.0) is None
+
+
+@pytest.mark.parametrize(
+    ("snr", "equations", "expected"),
+    [
+        # 27 antennas: two bright sources have equations enough, three have not; ten antennas need four.
+        (1e4, 9.75, (1, 1)), (1e4, 4.9, (1, 1)), (1e4, 3.25, (2, 1)), (1e4, 1.2, (4, 1)),
+        # S/N is short: as little time as possible.
+        (2.0, 9.75, (1, 4)), (0.5, 9.75, (4, 0)), (0.01, 9.75, (0, 0)),
+    ],
+)  # fmt: skip
+def test_the_shortest_intervals_have_equations_and_signal(snr, equations, expected) -> None:
+    pairs = [(t, f) for t in (1, 2, 4, 8, 0) for f in (1, 2, 4, 8, 0)]
+    found = dd_auto.shortest(pairs, (16, 16), snr=snr, equations=equations)
+    cells = (found[0] or 16) * (found[1] or 16)
+    assert cells * equations >= dd_auto.BASE_EQUATIONS
+    assert found == expected

@@ -112,7 +112,7 @@ def entry(rms: float, left: float = 0.0, snr: float | None = 0.0) -> dict:
 
 PAIR = {"sources_compared": 40, "flux_ratio_median": 1.0, "flux_ratio_scatter": 0.05}
 SOLVE = {
-    "chi2": {"direction_independent": 5.0, "solved": 1.01},
+    "chi2": {"direction_independent": 5.0, "solved": 1.01, "noise": 0.505},
     "injected": [{"flux_jy": 0.005, "suppression": 0.02, "sigma": 0.01}],
     "intervals": {
         "chosen": [{"direction": "B1", "integrations": 8, "channels": 1}],
@@ -150,6 +150,7 @@ def test_a_good_peeling_is_clean() -> None:
         {"direction": "B1", "chi2_held_out": 1.05, "chi2_fitted": 1.01}
     ]
     assert found.record["local_rms_over_thermal"] == 2.0
+    assert found.record["chi2_over_noise"] == pytest.approx(2.0)
     given = judge(
         entry(2.0), entry(1.0), PAIR, SOLVE | {"intervals": None, "injected": None}, fell=0.5
     )

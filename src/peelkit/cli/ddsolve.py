@@ -79,7 +79,11 @@ def _decisions(
     show_default=True, help="Data to solve: auto takes CORRECTED_DATA if it is there, else DATA.",
 )  # fmt: skip
 @_term("g", (*DIAGONAL, "none"), ("diag_complex", "auto", "spw"), "Direction-independent gain G.")
-@_term("k", (*DELAYS, "none"), ("none", "10s", "spw"), "Direction-independent delay K.")
+@_term(
+    "k", (*DELAYS, "none"), ("none", "10s", "spw"),
+    "Direction-independent delay K. Delays of more than a quarter turn over a spw get a start value from the "
+    "data (not tec_and_offset, nor spws of less than 4 channels).",
+)  # fmt: skip
 @_term(
     "de", (*DIAGONAL, *DELAYS, *OTHERS), ("diag_complex", "auto", "auto"),
     "Gain dE of each direction.",
@@ -243,6 +247,11 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
         notes.append(
             f"chi-squared (1 is noise): {chi2['model_only']:.4g} with the models as they are, "
             f"{chi2['direction_independent']:.4g} with G and K, {chi2['solved']:.4g} with dE too."
+        )
+    start = results["delay_start"]
+    if start and start["used"]:
+        notes.append(
+            f"K: delays of up to {start['largest_turns']:.2g} turns over a spw were found before the solve."
         )
     notes += _freedom_notes(results["directions"])
     notes += _weight_notes(results["weights"])

@@ -33,11 +33,12 @@ BASE_SNR = 4.0
 # Least complex visibilities for each complex gain of those solutions, all directions counted: with fewer a
 # solve of several directions trades one for another (simulated: 10 antennas, 2 directions, each
 # integration and channel for itself, chi-squared 15 of what was held out).
-BASE_EQUATIONS = 6.0
+BASE_EQUATIONS = 4.5
 
 # An interval costs nothing if its score is above the best by no more than this share of it, or by this
-# many times the scatter of the difference.
-COST, SIGMAS = 0.01, 2.0
+# many times the scatter of the difference; but it does cost something above the second share: what a few
+# integrations alone need makes the scatter as large as the difference.
+COST, SIGMAS, MOST_COST = 0.01, 2.0, 0.03
 
 # Samples (row x channel) that the choice is made on: more would not change it.
 MOST_SAMPLES = 800_000
@@ -180,26 +181,48 @@ def base_intervals(
         else 0
     )
     fixed_f = dd_terms.freq_channels(dependent.freq, width, n_chan) if not freqs else 0
-    shortest = TermChoice("dE", "diag_complex", "1int", "1chan")
-    meter = Meter.of(plan, brightest.column, shortest)
+    one_cell = TermChoice("dE", "diag_complex", "1int", "1chan")
+    meter = Meter.of(plan, brightest.column, one_cell)
     with ms.opened(plan.rows.info.path) as main:
         for block in blocks(plan.rows, plan.data_column, (brightest.column,), main):
             meter.add(block, plan.rows.axes[block.key])
     snr = meter.snr(dict(scale))
-    # Information adds up: S/N grows with the root of what is put together.
     pairs = [
         (t, f) for t in (times if times else [fixed_t]) for f in (freqs if freqs else [fixed_f])
     ]
-    pairs.sort(
-        key=lambda pair: (pair[0] or n_time) * (pair[1] or n_chan) + 1e-3 * (pair[0] or n_time)
-    )
     n_antenna = len(plan.rows.info.antennas)
     equations = (1 - HELD_OUT) * (n_antenna - 1) / 2 / max(1, len(plan.peeled))
-    for t, f in pairs:
-        cells = (t or n_time) * (f or n_chan)
+    return shortest(pairs, (n_time, n_chan), snr=snr, equations=equations)
+
+
+def shortest(
+    pairs: Sequence[tuple[int, int]], longest: tuple[int, int], *, snr: float, equations: float
+) -> tuple[int, int]:
+    """Smallest of some intervals (integrations, channels; 0: all) with `BASE_SNR` and `BASE_EQUATIONS`.
+
+    Of those of one size: where equations are short, fewer channels, since beams and delays are sharper
+    in frequency than in time, where G has the fast part; where S/N is, less time.
+
+    Parameters
+    ----------
+    longest : (int, int)
+        All integrations and channels.
+    snr, equations : float
+        S/N, and equations per unknown, of one integration and channel.
+    """
+    n_time, n_chan = longest
+
+    def order(pair: tuple[int, int]) -> tuple[int, int]:
+        time, freq = pair[0] or n_time, pair[1] or n_chan
+        return time * freq, freq if time * freq < 2 * BASE_EQUATIONS / equations else time
+
+    ordered = sorted(pairs, key=order)
+    for pair in ordered:
+        cells = (pair[0] or n_time) * (pair[1] or n_chan)
+        # Information adds up: S/N grows with the root of what is put together.
         if snr * math.sqrt(cells) >= BASE_SNR and cells * equations >= BASE_EQUATIONS:
-            return t, f
-    return pairs[-1]
+            return pair
+    return ordered[-1]
 
 
 def sizes(rows: Rows) -> tuple[int, int]:
@@ -367,7 +390,8 @@ def _pick(
     difference = (sums - sums[best]) / (2 * max(1, samples))
     sigma = np.sqrt(sums.shape[1]) * difference.std(axis=1)
     excess = score - score[best]
-    free = np.flatnonzero(excess <= np.maximum(COST * score[best], SIGMAS * sigma))
+    allowed = np.clip(SIGMAS * sigma, COST * score[best], MOST_COST * score[best])
+    free = np.flatnonzero(excess <= allowed)
     return int(min(free, key=lambda n: (parameters[int(n)], score[n]))), score, excess, sigma
 
 

@@ -82,6 +82,9 @@ class Score:
         self.samples = 0
 
         def scored(block: Block) -> tuple[slice, int, NDArray[np.float64]]:
+            if self.part.delay_start is not None:
+                # As they were solved.
+                block = self.part.delay_start.without(block)
             size = self.part.rows.axes[block.key].times_s.size
             here = slice(start[block.key], start[block.key] + size)
             return here, *self._block(block, label, [gains[block.key] for gains in tried])

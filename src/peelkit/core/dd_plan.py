@@ -12,6 +12,7 @@ from peelkit import sidecar
 from peelkit.core import dd_gate, dd_terms
 from peelkit.core.compact import Compact
 from peelkit.core.dd_data import Rows, gather
+from peelkit.core.dd_delay import DelayStart
 from peelkit.core.dd_gains import Key
 from peelkit.core.dd_gate import Direction, FieldDecision
 from peelkit.core.ddsolve_options import DdOptions
@@ -37,6 +38,8 @@ class Plan:
         combined.
     by_field : mapping of int to Plan
         Where decisions differ: FIELD_ID to the plan of its class (`peelkit.core.dd_fields`).
+    delay_start : DelayStart or None
+        Start values of K, if it has a delay; those of its classes where decisions differ.
     """
 
     options: DdOptions
@@ -49,6 +52,7 @@ class Plan:
     uv_range_m: tuple[float, float]
     fields: tuple[FieldDecision, ...] = ()
     by_field: Mapping[int, Plan] = field(default_factory=dict)
+    delay_start: DelayStart | None = None
 
     def at(self, key: Key) -> Plan:
         """The plan of a group: that of its field, where decisions differ from field to field."""

@@ -239,6 +239,7 @@ def results(
             "model_only": total.reduced(total.raw),
             "direction_independent": total.reduced(total.independent),
             "solved": total.reduced(total.solved),
+            "noise": _expected(noise),
             "samples": int(total.samples),
         },
         "groups": _groups(plan, judged),
@@ -275,6 +276,15 @@ def results(
         "solutions": [str(run.gains) for run in runs],
         "plots": [],
     }
+
+
+def _expected(noise: Mapping[int, Noise]) -> float:
+    """Chi-squared of noise alone: 1, or less where the weights promise more noise than there is.
+
+    The scatter between integrations is an upper limit: it also has what changes with time.
+    """
+    floors = [min(1.0, one.ratio**2 * one.weight_scale) for one in noise.values() if one.ratio > 0]
+    return float(np.mean(floors)) if floors else 1.0
 
 
 def _refined(judged: Judgement | None, label: str) -> dict[str, Any] | None:

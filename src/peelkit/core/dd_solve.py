@@ -20,7 +20,7 @@ from peelkit.core.dd_plan import Plan
 from peelkit.engines import quartical
 from peelkit.errors import OptionError
 from peelkit.io import ms, solvecopy
-from peelkit.io.gains import read_gains
+from peelkit.io.gains import read_gains, write_gains
 from peelkit.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def solve(
     prepare: Prepare | None = None,
     restore: Restore | None = None,
 ) -> tuple[dict[Key, Solutions], list[quartical.Solved]]:
-    """Solve the terms of ``plan`` on its rows.
+    """Solve the terms of ``plan`` on its rows; K is the whole delay, with its start value.
 
     Parameters
     ----------
@@ -91,6 +91,8 @@ def solve(
             )  # fmt: skip
         if prepare is not None:
             prepare(copy, plan.rows.rows[inside])
+        if plan.delay_start is not None:
+            plan.delay_start.take_out(copy, family.ddids)
         integration = float(np.median([plan.rows.integration_s[d] for d in family.ddids]))
         terms = dd_terms.build(
             choices, integration_s=integration, width_hz=family.width_hz, n_chan=family.n_chan,
@@ -124,7 +126,8 @@ def solve(
         run = quartical.solve(job, plan.folder / f"{name}{number}")
         runs.append(run)
         groups |= _read_groups(plan, family, terms, run, chunk)
-        if restore is None:
+        if restore is None or (plan.delay_start is not None and plan.delay_start.spws):
+            # Without the delays the copy is not what the next solve begins with.
             shutil.rmtree(copy)
         else:
             restore(copy)
@@ -171,9 +174,14 @@ def _read_groups(
             field = -1 if plan.rows.combine_fields else gains.field
             found.setdefault((field, family.ddids[gains.ddid]), []).append(gains)
     intervals = [(term.time_interval, term.freq_interval, term.across_scans) for term in terms]
-    return {
-        key: dd_gains.assemble(
-            plan.rows.axes[key], gains, intervals, n_chan=family.n_chan, chunk=chunk
+    groups = {}
+    for key, ones in found.items():
+        groups[key] = dd_gains.assemble(
+            plan.rows.axes[key], ones, intervals, n_chan=family.n_chan, chunk=chunk
         )
-        for key, gains in found.items()
-    }
+        if plan.delay_start is not None:
+            groups[key], whole = plan.delay_start.put_into(groups[key], key[1])
+            if whole is not None:
+                # The files are what others apply.
+                write_gains(run.gains, whole)
+    return groups

@@ -22,6 +22,7 @@ from peelkit.core import (
     dd_auto,
     dd_balance,
     dd_classes,
+    dd_delay,
     dd_fields,
     dd_freedom,
     dd_gains,
@@ -99,6 +100,8 @@ def ddsolve(
         refusal = f"{path}: no direction to peel or subtract ({reasons}); the MS is as it was."
     else:
         scale = {ddid: one.weight_scale for ddid, one in noise.items()}
+        plan = dd_delay.with_start(plan, scale, extra, progress)
+        warnings += dd_delay.words(plan)
         plan, chosen = _with_intervals(plan, scale, extra, progress)
         if options.plots and chosen is not None:
             # While QuartiCal has the cores, but for the seconds that it needs to begin.
@@ -119,6 +122,7 @@ def ddsolve(
             writes = ()
     results = dd_results.results(plan, groups, judged, noise, runs, balanced, chosen)
     results["injected"] = dd_inject.records(injected)
+    results["delay_start"] = dd_delay.record(plan)
     warnings += dd_freedom.record(results, plan, groups, chosen)
     if groups and options.plots:
         progress.stage("plots")

@@ -286,14 +286,15 @@ class Work:
             # those components would stay (simulated: 8 % more rms than from a new start).
             template = self.target.ms.with_name("template.image")
             cleaned.image.path.rename(template)
-            imaging.remove_products(self.out)
-            cleaned = self._clean(grown, like=read_image(template))
+            imaging.remove_products(self.out, keep=imaging.PSF_PRODUCTS)
+            cleaned = self._clean(grown, like=read_image(template), psf_there=True)
         return cleaned, added
 
-    def _clean(self, mask: NDArray[np.bool_], *, like: Image) -> Cleaned:
+    def _clean(self, mask: NDArray[np.bool_], *, like: Image, psf_there: bool = False) -> Cleaned:
         return imaging.clean_in_mask(
             self.casa, self.target, self.out, self.imaging, mask,
             datacolumn="data", nsigma=self.nsigma, like=like,
+            psf_there=psf_there,
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import glob
 import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -207,14 +207,19 @@ class Cleaned:
         return not bool(self.mask.any())
 
 
-def remove_products(imagename: Path) -> None:
-    """Delete what tclean made of ``imagename``."""
+def remove_products(imagename: Path, *, keep: Collection[str] = ()) -> None:
+    """Delete what tclean made of ``imagename``, but for products of the kinds ``keep``."""
     for path in products(imagename):
+        if _kind(path, imagename) in keep:
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
 
+
+# What depends on the weights alone, so that tclean need not make it again of the same data.
+PSF_PRODUCTS = frozenset({"psf", "sumwt", "weight", "pb"})
 
 # What tclean makes of an imagename, and what we put beside it. Only these are ever deleted: an MS may
 # have the same stem.
@@ -228,10 +233,15 @@ def products(imagename: Path) -> list[Path]:
     """What is there of ``imagename``: images, with and without Taylor terms, and their sidecars."""
     found = []
     for path in imagename.parent.glob(f"{glob.escape(imagename.name)}.*"):
-        kind = path.name[len(imagename.name) + 1 :].removesuffix(".peelkit.json")
-        if re.sub(r"\.tt\d$", "", kind) in PRODUCTS:
+        if _kind(path, imagename) in PRODUCTS:
             found.append(path)
     return sorted(found)
+
+
+def _kind(path: Path, imagename: Path) -> str:
+    """``image`` of ``<imagename>.image.tt0``."""
+    kind = path.name[len(imagename.name) + 1 :].removesuffix(".peelkit.json")
+    return re.sub(r"\.tt\d$", "", kind)
 
 
 def max_sidelobe(psf: Image, beam_major_pixels: float) -> float:
@@ -319,6 +329,7 @@ def clean_in_mask(
     nsigma: float,
     like: Image | None = None,
     resume: bool = False,
+    psf_there: bool = False,
 ) -> Cleaned:
     """Clean in ``mask`` (shape of the image); with an empty mask the image stays dirty.
 
@@ -340,6 +351,7 @@ def clean_in_mask(
         mask=mask_path,
         nsigma=nsigma,
         resume=resume,
+        psf_there=psf_there,
     )
     return Cleaned(imagename, read_image(imaging.image(imagename)), mask)
 

@@ -102,6 +102,7 @@ def judge(
         "local_rms_over_thermal": over,
         "chi2_before": solve["chi2"]["direction_independent"],
         "chi2_after": solve["chi2"]["solved"],
+        "chi2_over_noise": solve["chi2"]["solved"] / solve["chi2"].get("noise", 1.0),
         "held_out": held_out,
         "injected": injected,
         "verdict": verdict,

@@ -124,12 +124,15 @@ class Given:
         Labels of the earlier solve that have none: they need an image.
     images : dict of str
         Label to restored image of that direction alone.
+    own : dict of str
+        Label to column with the data of that direction alone.
     """
 
     source: Path | None = None
     refined: Mapping[str, Compact] = field(default_factory=dict)
     clean: frozenset[str] = frozenset()
     images: Mapping[str, Path] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def labels(self) -> set[str]:
@@ -155,7 +158,8 @@ class Given:
             images[label] = Path(image)
         if refine is None:
             return cls(images=images)
-        entries = sidecar.read(refine, "ddsolve")["results"]["directions"]
+        results = sidecar.read(refine, "ddsolve")["results"]
+        entries = results["directions"]
         refined = {
             one["label"]: Compact.of_record(one["refined"]) for one in entries if one.get("refined")
         }
@@ -165,7 +169,7 @@ class Given:
                 "one out."
             )
         clean = frozenset(one["label"] for one in entries) - set(refined)
-        return cls(refine, refined, clean, images)
+        return cls(refine, refined, clean, images, results.get("own_data", {}))
 
 
 def parse_shapes(texts: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
@@ -236,21 +240,49 @@ def choose(
         elif part.label in given.images:
             image = given.images[part.label]
             own = _direction_sky(info, rows, part, image, is_mosaic=is_mosaic)
-            chosen[part.label] = Choice(own, reference_hz, f"model beside {image}")
+            asked = Asked(part.label, own, "auto")
+            chosen[part.label] = _alone(
+                info, rows, asked, given, reference_hz, beam, progress
+            ) or Choice(own, reference_hz, f"model beside {image}")
         elif kinds[part.label] == "clean":
             why = "tclean predicts pixels only" if predictor == "tclean" else "as asked for"
             chosen[part.label] = Choice(part.sky, reference_hz, why)
     open_ones = [part for part in parts if part.label not in chosen]
     if open_ones:
-        asked = [Asked(part.label, part.sky, kinds[part.label]) for part in open_ones]
+        sources = [Asked(part.label, part.sky, kinds[part.label]) for part in open_ones]
         others = [rest, *(choice.sky for choice in chosen.values())]
         fitted = fit_compact(
-            info, rows, _data_column(info, datacolumn), asked, others,
+            info, rows, _data_column(info, datacolumn), sources, others,
             reference_hz=reference_hz, beam=beam, progress=progress,
         )  # fmt: skip
         for part, found in zip(open_ones, fitted, strict=True):
             chosen[part.label] = _fitted(part, found, reference_hz)
     return [chosen[label] for label in labels], rest
+
+
+def _alone(
+    info: ms.MsInfo,
+    rows: NDArray[np.int64],
+    asked: Asked,
+    given: Given,
+    reference_hz: float,
+    beam: Beam | None,
+    progress: Progress,
+) -> Choice | None:
+    """Point or Gaussian that the data of a direction alone show; None without these, or if it is neither.
+
+    Beside a brighter source with gains not yet known, a compact one passes for extended; in its own data
+    that is over.
+    """
+    column = given.own.get(asked.label)
+    if column is None or column not in info.columns:
+        return None
+    (found,) = fit_compact(
+        info, rows, column, [asked], [], reference_hz=reference_hz, beam=beam, progress=progress
+    )
+    if found.model is None:
+        return None
+    return Choice(found.model, reference_hz, f"in {column}: {found.reason}", found, found.warning)
 
 
 def _fitted(part: Direction, found: Fitted, reference_hz: float) -> Choice:

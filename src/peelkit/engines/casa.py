@@ -415,6 +415,7 @@ def clean(
     mask: Path | None,
     nsigma: float,
     resume: bool = False,
+    psf_there: bool = False,
 ) -> dict[str, Any]:
     """Run tclean; without a mask it makes the dirty image.
 
@@ -422,6 +423,8 @@ def clean(
     ----------
     resume : bool
         Go on from the residual and model that are there, with another mask.
+    psf_there : bool
+        The PSF and the sums of weights of ``imagename`` are there, of the same data and weights.
     """
     if resume:
         # tclean refuses another mask while its own copy of the first is there.
@@ -463,7 +466,7 @@ def clean(
         cyclefactor=1.5,
         usemask="user",
         mask=str(mask.absolute()) if mask else "",
-        calcpsf=not resume,
+        calcpsf=not (resume or psf_there),
         calcres=not resume,
         savemodel="none",
     )

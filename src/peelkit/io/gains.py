@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,8 @@ class TermGains:
     field, ddid : int
         As in the MS that was solved.
     gains : ndarray of complex, shape (time, freq, antenna, direction, corr)
-        1 where flagged. Parametrised types (delays) have one for each channel.
+        1 where flagged, times the start of a delay. Parametrised types (delays) have one for each
+        channel.
     flags : ndarray of bool, shape (time, freq, antenna, direction)
         Solutions that failed.
     information : ndarray, shape of gains
@@ -65,20 +68,40 @@ def read_gains(folder: Path, term: str) -> list[TermGains]:
     DataError
         If there are none.
     """
-    groups = sorted(
-        (folder / term).glob(f"{term}_*"), key=lambda path: int(path.name.split("_")[-1])
-    )
+    groups = _groups(folder, term)
     if not groups:
         raise DataError(f"{folder / term}: no solutions; run ddsolve again.")
     return [_read(path) for path in groups]
 
 
-def _read(path: Path) -> TermGains:
+def write_gains(folder: Path, changed: TermGains) -> None:
+    """Replace gains and parameters of one term, field and spw below QuartiCal's gain directory."""
+    for path in _groups(folder, changed.term):
+        with _zarr(path, "r+") as group:
+            if (group.attrs["FIELD_ID"], group.attrs["DATA_DESC_ID"]) == (
+                changed.field,
+                changed.ddid,
+            ):
+                group["gains"][:] = changed.gains
+                if changed.params is not None:
+                    group["params"][:] = changed.params
+
+
+def _groups(folder: Path, term: str) -> list[Path]:
+    return sorted((folder / term).glob(f"{term}_*"), key=lambda path: int(path.name.split("_")[-1]))
+
+
+@contextmanager
+def _zarr(path: Path, mode: str) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zarr 2 warns about what zarr 3 will do
         import zarr
 
-        group: Any = zarr.open(str(path), mode="r")
+        yield zarr.open(str(path), mode=mode)
+
+
+def _read(path: Path) -> TermGains:
+    with _zarr(path, "r") as group:
         attrs = dict(group.attrs)
         gains = np.asarray(group["gains"][:], dtype=np.complex128)
         information = np.asarray(group["jhj"][:]).real if "jhj" in group else np.zeros(0)

@@ -13,7 +13,8 @@ set -eu
 field=''                # as in CASA; one field, or all fields of a mosaic
 rounds=3                # of predict, solve, subtract and image, at most
 least_fall=0.1          # a round that brings the local rms down by less than this share is the last
-enough=1.2              # a round that brings the local rms within this factor of the thermal noise is the last
+enough=1.2              # a round that brings the local rms within this factor of the thermal noise is the last,
+enough_chi2=1.05        # or whose solve leaves this times the chi-squared of noise
 selfcal_options=''      # such as '--solint inf --solint 30s --refant ea10'
 imaging_options=''      # such as '--imsize 1080 --cell 2arcsec --nterms 2'
 mask_options=''         # for finding the sources, such as '--bright-flux 0.5'
@@ -163,6 +164,11 @@ while [ "$round" -le "$rounds" ]; do
     over=$(figure local_rms_over_thermal "$out/fall$round.json")
     if holds "$fall < $least_fall"; then
         echo "== round $round brought the local rms down by $fall, less than $least_fall: it is the last"
+        break
+    fi
+    left=$(figure chi2_over_noise "$out/fall$round.json")
+    if holds "$left <= $enough_chi2"; then
+        echo "== the solve leaves $left times the chi-squared of noise: round $round is the last"
         break
     fi
     if holds "$over <= $enough"; then
