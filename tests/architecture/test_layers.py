@@ -16,7 +16,18 @@ import peelkit
 SOURCE = Path(peelkit.__file__).parent
 LAYERS = {
     "cli": {"cli", "core", "sidecar", "errors", "selection", "outcome", "progress", ""},
-    "core": {"core", "io", "engines", "sidecar", "errors", "selection", "outcome", "progress", ""},
+    "core": {
+        "core",
+        "io",
+        "engines",
+        "sidecar",
+        "errors",
+        "selection",
+        "outcome",
+        "progress",
+        "parallel",
+        "",
+    },
     "io": {"io", "errors", "selection", "sidecar", "outcome", "progress", ""},
     "engines": {"engines", "errors", "selection", "sidecar", "outcome", "progress", ""},
 }
@@ -71,7 +82,7 @@ def test_the_basic_modules_import_nothing_of_the_layers() -> None:
         ("casatasks", {"engines/_casa_worker.py"}),
         ("casatools", set()),
         ("ducc0", {"engines/ducc.py"}),
-        ("quartical", set()),
+        ("quartical", {"engines/_quartical_worker.py"}),
         ("rich", {"cli/console.py"}),
         ("click", {"cli/*"}),
     ],
@@ -103,6 +114,21 @@ def test_the_casa_child_imports_nothing_of_peelkit() -> None:
     allowed = set(sys.stdlib_module_names) | {"casatasks", "casaconfig", "casadata"}
     for name, _ in imports(SOURCE / "engines" / "_casa_worker.py"):
         assert name.split(".")[0] in allowed
+
+
+def test_the_quartical_child_imports_nothing_of_peelkit() -> None:
+    allowed = set(sys.stdlib_module_names) | {"quartical"}
+    for name, _ in imports(SOURCE / "engines" / "_quartical_worker.py"):
+        assert name.split(".")[0] in allowed
+
+
+def test_quarticals_process_is_started_before_anything_heavy() -> None:
+    script = (
+        "import sys; import peelkit.core.dd_engine; "
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"numpy", "astropy", "casacore", "scipy", "quartical"} & set(run.stdout.split())
 
 
 def test_help_loads_nothing_heavy() -> None:

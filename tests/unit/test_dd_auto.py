@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from peelkit.core import dd_auto
+from peelkit.core import dd_auto, dd_heldout
 from peelkit.core.dd_auto import Table
 from peelkit.core.dd_balance import Normal
 
@@ -29,12 +29,12 @@ def some_gains(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 def test_a_quarter_of_the_cells_is_held_out_and_always_the_same() -> None:
     rows = np.arange(5000)
-    whole = dd_auto.held_out(rows, 8)
+    whole = dd_heldout.held_out(rows, 8)
     assert whole.mean() == pytest.approx(0.25, abs=0.01)
     # Rows and channels alike, not in stripes.
     assert abs(whole.mean(axis=0) - 0.25).max() < 0.03
     assert abs(whole[:-1] & whole[1:]).mean() == pytest.approx(1 / 16, abs=0.01)
-    np.testing.assert_array_equal(dd_auto.held_out(rows[100:200], 8), whole[100:200])
+    np.testing.assert_array_equal(dd_heldout.held_out(rows[100:200], 8), whole[100:200])
 
 
 def test_longer_intervals_end_with_the_scan() -> None:

@@ -192,6 +192,14 @@ def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
           --k delay_and_offset --g none --refant ea10
       peelkit ddsolve target.ms --from target.ms.predict-region.peelkit.json --own-data BRIGHT_1
     """
+    from peelkit.core import dd_engine
+
+    # Before the imports of the work itself, so that both go on at the same time.
+    with dd_engine.ready():
+        _ddsolve(ctx, ms, selection, values)
+
+
+def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[str, Any]) -> None:
     from peelkit.core import ddsolve as work
     from peelkit.core.dd_terms import TermChoice
     from peelkit.core.ddsolve_options import DdOptions

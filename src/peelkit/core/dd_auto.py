@@ -12,23 +12,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_gains, dd_solve, dd_terms
+from peelkit.core import dd_solve, dd_terms
 from peelkit.core.dd_data import Rows, blocks, gather
 from peelkit.core.dd_gains import Key, Solutions
+from peelkit.core.dd_heldout import HELD_OUT, Score, hide, unhide
 from peelkit.core.dd_measure import Meter
 from peelkit.core.dd_plan import Plan
 from peelkit.core.dd_terms import TermChoice
 from peelkit.io import ms
 from peelkit.progress import Progress
-
-# Share of the cells (row, channel) that is held out.
-HELD_OUT = 0.25
 
 # Least S/N of the solutions that candidates are made from.
 BASE_SNR = 4.0
@@ -112,20 +109,6 @@ def wanted(terms: Sequence[TermChoice]) -> bool:
     )
 
 
-def held_out(rows: NDArray[np.int64], n_chan: int) -> NDArray[np.bool_]:
-    """Cells that are held out, shape (row, chan): the same ones whenever a row is asked for."""
-    number: Any = rows.astype(np.uint64)[:, None] * np.uint64(n_chan) + np.arange(
-        n_chan, dtype=np.uint64
-    )
-    # SplitMix64 (Steele et al. 2014): scattered, and without state.
-    with np.errstate(over="ignore"):
-        z: Any = number + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return np.asarray(z < np.uint64(int(HELD_OUT * 2**64)))
-
-
 def choose(
     plan: Plan,
     scale: Mapping[int, float],
@@ -144,19 +127,14 @@ def choose(
     )
     probe = replace(part, options=replace(plan.options, terms=(first,), rounds=1))
 
-    def hide(copy: Path, rows: NDArray[np.int64]) -> None:
-        info = ms.read_info(copy)
-        with ms.opened(copy, write=True) as main:
-            for description, chunk in ms.chunks(main, info, np.arange(info.n_rows)):
-                n_chan = info.spws[description.spw].freq_hz.size
-                hidden = held_out(rows[chunk], n_chan)
-                flag = ms.get(main, "FLAG", chunk) | hidden[:, :, None]
-                ms.put(main, "FLAG", chunk, flag)
-
-    groups, _ = dd_solve.solve(probe, dict(scale), extra, progress, name="probe", prepare=hide)
+    groups, _ = dd_solve.solve(
+        probe, dict(scale), extra, progress, name="probe", prepare=hide,
+        # The solve itself is on the same data, unless they are a sample.
+        restore=unhide if part.rows is plan.rows else None,
+    )  # fmt: skip
     progress.stage("choosing intervals")
     tables = {key: Table.of(one) for key, one in groups.items()}
-    return _decide(plan, part, tables, _Score(part, scale, tables), base)
+    return _decide(plan, part, tables, Score(part, scale, tables), base)
 
 
 def sample(rows: Rows) -> Rows:
@@ -359,86 +337,48 @@ def nearest(
         At the base intervals.
     """
     gains, weight = table.gains[:, :, :, direction], table.weight[:, :, :, direction]
-    one_bin = np.zeros(gains.shape[1], dtype=np.int64)
-    fast = np.ones_like(gains)
-    slow = _mean(weight * gains, weight, *dependent)
+    t_bins, f_bins = dependent
+    # Channels of one interval count together: what follows is done on their sums.
+    total = _summed(weight * gains, f_bins, axis=1)
+    weight = _summed(weight, f_bins, axis=1)
+    slow = _ratio(_summed(total, t_bins), _summed(weight, t_bins))
     if shared is None:
-        return slow
+        return np.asarray(slow[t_bins[:, None], f_bins[None, :]])
     for _ in range(ALTERNATIONS):
-        fast = _mean(weight * gains * np.conj(slow), weight * np.abs(slow) ** 2, shared, one_bin)
+        here = slow[t_bins]
+        fast = _ratio(
+            _summed((total * np.conj(here)).sum(axis=1), shared),
+            _summed((weight * _power(here)).sum(axis=1), shared),
+        )
         if phase_only:
             fast = fast / np.abs(fast)
-        slow = _mean(weight * gains * np.conj(fast), weight * np.abs(fast) ** 2, *dependent)
-    return slow * fast
+        every = fast[shared][:, None]
+        slow = _ratio(
+            _summed(total * np.conj(every), t_bins), _summed(weight * _power(every), t_bins)
+        )
+    return np.asarray(slow[t_bins[:, None], f_bins[None, :]] * fast[shared][:, None])
 
 
-def _mean(top: NDArray[Any], bottom: NDArray[Any], t_bins: Bins, f_bins: Bins) -> NDArray[Any]:
-    """Ratio of the sums over bins, spread out to where they came from; 1 without weight."""
-    sums = []
-    for values in (top, bottom):
-        both = np.zeros((int(t_bins[-1]) + 1, int(f_bins[-1]) + 1, *values.shape[2:]), values.dtype)
-        np.add.at(both, (t_bins[:, None], f_bins[None, :]), values)
-        sums.append(both)
-    ratio = np.ones(sums[0].shape, dtype=np.complex128)
-    np.divide(sums[0], sums[1], out=ratio, where=sums[1] > 0)
+def _power(values: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """``|values|^2``, without the root that np.abs takes."""
+    return np.asarray(values.real**2 + values.imag**2)
+
+
+def _summed(values: NDArray[Any], bins: Bins, axis: int = 0) -> NDArray[Any]:
+    """Sums over bins, which are ascending and have no gaps."""
+    starts = np.flatnonzero(np.diff(bins, prepend=-1))
+    if starts.size == bins.size:
+        return values
+    return np.asarray(np.add.reduceat(values, starts, axis=axis))
+
+
+def _ratio(top: NDArray[np.complex128], bottom: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """Ratio of sums; 1 without weight."""
+    ratio = np.ones(top.shape, dtype=np.complex128)
+    np.divide(top, bottom, out=ratio, where=bottom > 0)
     # A sum of zeros is a gain of 0, which nothing can be divided by.
     ratio[ratio == 0] = 1
-    return np.asarray(ratio[t_bins[:, None], f_bins[None, :]])
-
-
-Gains = dict[Key, NDArray[np.complex128]]
-
-
-class _Score:
-    """Chi-squared of the data held out, for gains of every direction at the base intervals."""
-
-    def __init__(self, part: Plan, scale: Mapping[int, float], tables: Mapping[Key, Table]) -> None:
-        self.part, self.scale, self.tables = part, scale, tables
-        self.base = {
-            label: {key: one.gains[:, :, :, number] for key, one in tables.items()}
-            for number, label in enumerate(part.used)
-        }
-        self.samples = 0
-
-    def of(self, label: str, tried: Sequence[Gains]) -> NDArray[np.float64]:
-        """Sum of ``w |r|^2`` for each of the gains tried and each (group, integration)."""
-        start, total = {}, 0
-        for key, axis in self.part.rows.axes.items():
-            start[key] = total
-            total += axis.times_s.size
-        sums = np.zeros((len(tried), total))
-        samples = 0
-        with ms.opened(self.part.rows.info.path) as main:
-            for block in blocks(self.part.rows, self.part.data_column, self.part.models, main):
-                if self.part.delay_start is not None:
-                    # As they were solved.
-                    block = self.part.delay_start.without(block)
-                table, hands = self.tables[block.key], block.hands
-                hidden = held_out(block.rows, block.data.shape[1])
-                weight = np.where(hidden[:, :, None], block.weight[..., hands], 0)
-                weight = weight * np.float32(self.scale[block.description.id])
-                samples += int(np.count_nonzero(weight))
-                when = dd_gains.time_index(self.part.rows.axes[block.key], block.times_s)
-                at = table.t_bins[when][:, None], table.f_bins[None, :]
-
-                def seen(
-                    column: str, gains: NDArray[np.complex128], at: Any = at, block: Any = block
-                ) -> NDArray[np.complex128]:
-                    one, two = (gains[(*at, a[:, None])] for a in (block.antenna1, block.antenna2))
-                    model = block.models[column][..., block.hands]
-                    return np.asarray(one * model * np.conj(two))
-
-                residual = (block.data - block.models[self.part.all_column])[..., hands]
-                for other, column in self.part.used.items():
-                    residual = residual + block.models[column][..., hands]
-                    if other != label:
-                        residual = residual - seen(column, self.base[other][block.key])
-                for number, gains in enumerate(tried):
-                    left = residual - seen(self.part.used[label], gains[block.key])
-                    power = (weight * np.abs(left) ** 2).sum(axis=(1, 2))
-                    np.add.at(sums[number], start[block.key] + when, power)
-        self.samples = samples
-        return sums
+    return ratio
 
 
 def _pick(
@@ -456,7 +396,7 @@ def _pick(
 
 
 def _decide(
-    plan: Plan, part: Plan, tables: Mapping[Key, Table], score: _Score, base: tuple[int, int]
+    plan: Plan, part: Plan, tables: Mapping[Key, Table], score: Score, base: tuple[int, int]
 ) -> Choice:
     by_name = {term.name: term for term in plan.options.terms}
     dependent, shared = by_name["dE"], by_name.get("G")

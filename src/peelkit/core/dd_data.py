@@ -142,17 +142,18 @@ def blocks(selected: Rows, data_column: str, models: Sequence[str], main: Any) -
         fields = ms.get(main, "FIELD_ID", chunk)
         for field in np.unique(fields):
             rows = chunk[fields == field]
-            data = ms.get(main, data_column, rows)
-            antenna1 = ms.get(main, "ANTENNA1", rows).astype(np.int64)
-            antenna2 = ms.get(main, "ANTENNA2", rows).astype(np.int64)
-            flag = ms.get(main, "FLAG", rows) | ms.get(main, "FLAG_ROW", rows)[:, None, None]
+            here, every = ms.part(main, rows), np.arange(rows.size)
+            data = ms.get(here, data_column, every)
+            antenna1 = ms.get(here, "ANTENNA1", every).astype(np.int64)
+            antenna2 = ms.get(here, "ANTENNA2", every).astype(np.int64)
+            flag = ms.get(here, "FLAG", every) | ms.get(here, "FLAG_ROW", every)[:, None, None]
             flag |= (antenna1 == antenna2)[:, None, None]
             finite = np.isfinite(data)
             flag |= ~finite
             if spectrum:
-                weight = ms.get(main, "WEIGHT_SPECTRUM", rows)
+                weight = ms.get(here, "WEIGHT_SPECTRUM", every)
             else:
-                weight = np.broadcast_to(ms.get(main, "WEIGHT", rows)[:, None, :], data.shape)
+                weight = np.broadcast_to(ms.get(here, "WEIGHT", every)[:, None, :], data.shape)
             yield Block(
                 selected.key(int(field), description.id),
                 int(field),
@@ -161,9 +162,9 @@ def blocks(selected: Rows, data_column: str, models: Sequence[str], main: Any) -
                 selected.scans[position[rows]],
                 antenna1,
                 antenna2,
-                ms.get(main, "TIME", rows),
-                np.where(finite, data, 0),
-                {name: ms.get(main, name, rows) for name in models},
+                ms.get(here, "TIME", every),
+                data if finite.all() else np.where(finite, data, 0),
+                {name: ms.get(here, name, every) for name in models},
                 flag,
                 np.where(flag, 0, weight),
             )

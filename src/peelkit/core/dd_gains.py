@@ -158,6 +158,15 @@ def jones(
     ndarray of complex, shape (row, chan, hand) or (row, chan, 2, 2)
         Diagonals, with one entry for each parallel hand, unless a term is a full matrix.
     """
+    moments, moment = np.unique(when, return_inverse=True)
+    antennas = np.arange(solutions.terms[0].gains.shape[2])
+    if moments.size * antennas.size < when.size:
+        # Once for each integration and antenna, not for each of its baselines.
+        table = jones(
+            solutions, np.repeat(moments, antennas.size), np.tile(antennas, moments.size),
+            direction, n_corr, independent_only=independent_only,
+        )  # fmt: skip
+        return table.take(moment * antennas.size + antenna, axis=0)
     total: NDArray[np.complex128] | None = None
     for term, t_bins, f_bins in zip(
         solutions.terms, solutions.time_bins, solutions.freq_bins, strict=True

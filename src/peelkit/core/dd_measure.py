@@ -118,7 +118,11 @@ class Meter:
         """Count a block."""
         hands = block.hands
         model = block.models[self.column][..., hands]
-        power = (block.weight[..., hands] * np.abs(model) ** 2).mean(axis=-1).astype(np.float64)
+        power = (
+            (block.weight[..., hands] * (model.real**2 + model.imag**2))
+            .mean(axis=-1)
+            .astype(np.float64)
+        )
         t_bins, f_bins = self.bins[block.key]
         when = t_bins[dd_gains.time_index(axis, block.times_s)]
         self.information[block.key].add(power, when, f_bins, (block.antenna1, block.antenna2))

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 # Changes the copy before it is solved: its path, and the rows of the MS that are in it, in order.
 Prepare = Callable[[Path, NDArray[np.int64]], None]
 
+# Undoes that.
+Restore = Callable[[Path], None]
+
 
 def solve(
     plan: Plan,
@@ -37,6 +40,7 @@ def solve(
     *,
     name: str = "quartical",
     prepare: Prepare | None = None,
+    restore: Restore | None = None,
 ) -> tuple[dict[Key, Solutions], list[quartical.Solved]]:
     """Solve the terms of ``plan`` on its rows; K is the whole delay, with its start value.
 
@@ -50,6 +54,8 @@ def solve(
         Of the folders of the runs: ``<name>0``, ``<name>1``, ...
     prepare : callable, optional
         Changes the copy before the solve.
+    restore : callable, optional
+        Undoes that after it; the copy is then left for the next solve of the same data.
 
     Returns
     -------
@@ -70,13 +76,19 @@ def solve(
     for number, family in enumerate(solvecopy.families(info, plan.rows.ddids)):
         inside = np.isin(ddid_of_row, family.ddids)
         copy = plan.folder / f"{name}{number}.ms"
-        progress.stage("copying the data for the solve")
-        solvecopy.make_solve_copy(
-            info, copy, plan.rows.rows[inside], family,
-            data_column=plan.data_column, models=(plan.all_column, *used.values()),
-            scans=plan.rows.scans[inside], combine_fields=plan.rows.combine_fields,
-            weight_scale=scale,
+        models = (plan.all_column, *used.values())
+        words = solvecopy.mark(
+            info, plan.rows.rows[inside], plan.rows.scans[inside], family, plan.data_column, models,
+            plan.rows.combine_fields, scale,
         )  # fmt: skip
+        if not solvecopy.take(plan.folder, words, copy):
+            progress.stage("copying the data for the solve")
+            solvecopy.make_solve_copy(
+                info, copy, plan.rows.rows[inside], family,
+                data_column=plan.data_column, models=models,
+                scans=plan.rows.scans[inside], combine_fields=plan.rows.combine_fields,
+                weight_scale=scale,
+            )  # fmt: skip
         if prepare is not None:
             prepare(copy, plan.rows.rows[inside])
         if plan.delay_start is not None:
@@ -114,7 +126,12 @@ def solve(
         run = quartical.solve(job, plan.folder / f"{name}{number}")
         runs.append(run)
         groups |= _read_groups(plan, family, terms, run, chunk)
-        shutil.rmtree(copy)
+        if restore is None or (plan.delay_start is not None and plan.delay_start.spws):
+            # Without the delays the copy is not what the next solve begins with.
+            shutil.rmtree(copy)
+        else:
+            restore(copy)
+            solvecopy.leave(copy, words)
     return groups, runs
 
 

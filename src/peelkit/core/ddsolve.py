@@ -42,8 +42,9 @@ from peelkit.core.ddsolve_options import DdOptions
 from peelkit.engines import casa as casa_engine
 from peelkit.engines import quartical
 from peelkit.errors import DataError
-from peelkit.io import journal, ms
+from peelkit.io import journal, ms, solvecopy
 from peelkit.outcome import Outcome
+from peelkit.parallel import Aside
 from peelkit.progress import Progress
 from peelkit.selection import Selection
 
@@ -93,6 +94,7 @@ def ddsolve(
     chosen: dd_auto.Choice | None = None
     injected: list[dd_inject.Recovered] | None = None
     writes: tuple[str, ...] = ()
+    plots = Aside()
     if not plan.used:
         reasons = "; ".join(f"{d.label}: {d.reason}" for d in plan.directions)
         refusal = f"{path}: no direction to peel or subtract ({reasons}); the MS is as it was."
@@ -101,9 +103,15 @@ def ddsolve(
         plan = dd_delay.with_start(plan, scale, extra, progress)
         warnings += dd_delay.words(plan)
         plan, chosen = _with_intervals(plan, scale, extra, progress)
+        if options.plots and chosen is not None:
+            # While QuartiCal has the cores, but for the seconds that it needs to begin.
+            plots.begin(plots_intervals.intervals, plan, chosen, plan.folder)
         groups, runs = dd_classes.solve(plan, scale, extra, progress, chosen)
+        solvecopy.drop(plan.folder)
         if options.balance:
             groups, balanced = dd_balance.balance(plan, groups, scale, progress)
+        if options.plots:
+            plots.begin(plots_dd.direction_gains, plan, groups, plan.folder)
         if options.inject:
             injected = dd_inject.inject(plan, groups, chosen, scale, extra, progress)
             warnings += dd_inject.words(injected)
@@ -118,10 +126,7 @@ def ddsolve(
     warnings += dd_freedom.record(results, plan, groups, chosen)
     if groups and options.plots:
         progress.stage("plots")
-        made = plots_dd.direction_gains(plan, groups, plan.folder)
-        if chosen is not None:
-            made += plots_intervals.intervals(plan, chosen, plan.folder)
-        results["plots"] = [str(item) for item in made]
+        results["plots"] = [str(item) for item in plots.files()]
     (plan.folder / RUNNING).unlink(missing_ok=True)
     return Outcome(
         results=results,

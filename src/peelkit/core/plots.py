@@ -63,7 +63,7 @@ def new_figure(**keywords: Any) -> Any:
     from matplotlib.figure import Figure
 
     # A Figure of its own, without pyplot: no global state, no display.
-    return Figure(layout="constrained", **keywords)
+    return Figure(**{"layout": "constrained", **keywords})
 
 
 def _per_antenna(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from peelkit.core.dd_fields import towards
 from peelkit.core.dd_gains import Key, Solutions
+from peelkit.core.panels import Panels
 from peelkit.core.plots import COLUMNS, compressed_minutes, new_figure, save
 from peelkit.io.gains import TermGains
 
@@ -73,10 +73,7 @@ def _panels(
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    antennas = np.unique(table["antenna"])
-    rows = max(1, math.ceil(len(antennas) / COLUMNS))
-    figure = new_figure(figsize=(11, 1.5 * rows + 1.0))
-    axes = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
+    antennas, panel = np.unique(table["antenna"], return_inverse=True)
     minutes, breaks = compressed_minutes(table["time"])
     ghz = table["freq"] / 1e9
     x, colour = (minutes, ghz) if against == "time" else (ghz, minutes)
@@ -90,31 +87,34 @@ def _panels(
         y, rest = np.angle(table["gain"], deg=True), 0.0
         reach = max(5.0, min(180.0, 1.15 * float(np.percentile(np.abs(y), 99.5))))
         low, high = -reach, reach
+    margin = 0.05 * float(np.ptp(x)) or 0.05
+    shown = Panels(
+        COLUMNS, antennas.size, (float(x.min()) - margin, float(x.max()) + margin), (low, high)
+    )
+    # In inches, so that the panels are as large whatever their number.
+    width, height = 11.0, 1.5 * shown.rows + 0.9
+    figure = new_figure(figsize=(width, height), layout=None)
+    axis = figure.add_axes((0.8 / width, 0.65 / height, 9.2 / width, 1.5 * shown.rows / height))
+    edges = breaks if against == "time" else []
+    shown.draw(axis, [names[int(antenna)] for antenna in antennas], rest=rest, edges=edges)
     scale = Normalize(float(colour.min()), float(colour.max()) or 1.0)
-    for axis, antenna in zip(axes.flat, antennas, strict=False):
-        mine = table["antenna"] == antenna
-        axis.axhline(rest, color="0.8", lw=0.8, zorder=0)
-        if against == "time":
-            for edge in breaks:
-                axis.axvline(edge, color="0.85", lw=0.8, ls=":", zorder=0)
-        for hand in np.unique(table["hand"]):
-            some = mine & (table["hand"] == hand)
-            axis.scatter(
-                x[some], np.clip(y[some], low, high), c=colour[some], cmap=COLOURS, norm=scale,
-                s=5 if hand == 0 else 7, lw=0 if hand == 0 else 0.6, marker=MARKERS[int(hand) % 2],
-            )  # fmt: skip
-        axis.set_title(names[int(antenna)], fontsize=9, pad=2)
-        axis.tick_params(labelsize=8)
-        axis.set_ylim(low, high)
-    for axis in axes.flat[len(antennas) :]:
-        axis.set_visible(False)
+    for hand in np.unique(table["hand"]):
+        some = table["hand"] == hand
+        axis.scatter(
+            *shown.place(panel[some], x[some], np.clip(y[some], low, high)),
+            c=colour[some], cmap=COLOURS, norm=scale,
+            s=5 if hand == 0 else 7, lw=0 if hand == 0 else 0.6, marker=MARKERS[int(hand) % 2],
+        )  # fmt: skip
     bar = figure.colorbar(
-        ScalarMappable(scale, COLOURS), ax=axes, fraction=0.02, pad=0.01, aspect=40
+        ScalarMappable(scale, COLOURS),
+        cax=figure.add_axes((10.15 / width, 0.15, 0.2 / width, 0.7)),
     )
     bar.set_label("frequency [GHz]" if against == "time" else "time [min]", fontsize=9)
-    gaps = ", gaps cut at dotted lines" if breaks and against == "time" else ""
+    gaps = ", gaps cut at dotted lines" if edges else ""
     figure.supxlabel("frequency [GHz]" if against == "freq" else f"time [min]{gaps}", fontsize=10)
     figure.supylabel("amplitude" if quantity == "amplitude" else "phase [deg]", fontsize=10)
     hands = "dots and crosses: the two polarisations" if np.any(table["hand"] > 0) else ""
-    figure.suptitle(f"dE towards {label}" + (f" ({hands})" if hands else ""), fontsize=10)
+    figure.suptitle(
+        f"dE towards {label}" + (f" ({hands})" if hands else ""), fontsize=10, y=1 - 0.08 / height
+    )
     return save(figure, path)

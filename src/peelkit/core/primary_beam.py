@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
-from scipy.special import j1
 
 from peelkit.errors import DataError
 from peelkit.io import ms
@@ -120,6 +118,9 @@ def power_beam(
         aperture = APERTURES[name]
     else:
         reach = BY_DIAMETER_ARCMIN_GHZ_M / DIAMETERS_M.get(name, diameter_m)
+        # Here, because it takes half a second to import, and hardly ever is needed.
+        from scipy.interpolate import CubicSpline
+
         curve = CubicSpline(np.linspace(0, reach, len(BY_DIAMETER)), BY_DIAMETER)
         radius = np.degrees(scaled) * 60
         return np.where(radius <= reach, np.clip(curve(radius), 0.0, 1.0), 0.0)
@@ -159,6 +160,8 @@ def airy_power(
 
 
 def _jinc(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.special import j1
+
     safe = np.where(np.abs(x) < 1e-6, 1.0, x)
     return np.where(np.abs(x) < 1e-6, 1.0, 2 * j1(safe) / safe)
 

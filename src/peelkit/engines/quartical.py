@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -43,7 +43,6 @@ DIRECTION_BYTES = 8
 
 TAIL_LINES = 8
 
-_RUN = "import sys; from quartical.executor import execute; execute()"
 _CHISQ = re.compile(
     r"FLD:\s*(\d+)\s+SPW:\s*(\d+)\s+SCN:\s*(\S+)\s+T_CHUNK:\s*(\d+)\s+F_CHUNK:\s*(\d+)\s+"
     r"CHISQ:\s*(\S+)\s*->\s*(\S+)"
@@ -277,11 +276,10 @@ def solve(job: Job, folder: Path) -> Solved:
     settings = folder / "quartical.yaml"
     # JSON is YAML.
     settings.write_text(json.dumps(config(job, gains, logs), indent=1), "utf-8")
-    argv = (sys.executable, "-c", _RUN, str(settings.absolute()))
     errors = folder / "stderr.txt"
+    errors.touch()
     started = time.monotonic()
-    with errors.open("w", encoding="utf-8") as stream:
-        code = _run(argv, stream, folder)
+    code = _run(settings, errors, folder)
     seconds = time.monotonic() - started
     log_file = max(logs.glob("*.log.qc"), default=errors)
     text = log_file.read_text("utf-8", "replace")
@@ -314,29 +312,81 @@ def cache_folder() -> Path:
     return Path(base) / "peelkit" / f"numba-quartical-{version()}"
 
 
-def _run(argv: Sequence[str], errors: Any, folder: Path) -> int:
+_worker: subprocess.Popen[str] | None = None
+
+
+@contextlib.contextmanager
+def ready() -> Iterator[None]:
+    """Start Python with QuartiCal in it, for all solves of the block; it is ended with the block.
+
+    Importing QuartiCal takes 4 s of CPU. In a process of its own it is imported once, and while the data
+    are still looked at. Each solve is a fork of that process.
+    """
+    global _worker
+    if _worker is not None:
+        yield
+        return
+    try:
+        version()
+    except EngineError:
+        # Said where it matters: after all that may be wrong with the options.
+        yield
+        return
+    _worker = _start()
+    try:
+        yield
+    finally:
+        process, _worker = _worker, None
+        _end(process)
+
+
+def _start() -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     if "NUMBA_CACHE_DIR" not in os.environ:
         with contextlib.suppress(OSError):
             cache_folder().mkdir(parents=True, exist_ok=True)
             environment["NUMBA_CACHE_DIR"] = str(cache_folder())
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=errors,
-        stderr=errors,
-        cwd=folder,
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("_quartical_worker.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
         env=environment,
+        # A group of its own, so that it ends with all its forks.
         start_new_session=True,
         preexec_fn=_die_with_parent,
     )
-    try:
-        return process.wait()
-    except BaseException:
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        raise
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def _run(settings: Path, errors: Path, folder: Path) -> int:
+    """Run QuartiCal with its configuration in ``settings``; returns its exit code, below 0 for a signal."""
+    with ready():
+        process = _worker
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        request = [str(path.absolute()) for path in (settings, errors, folder)]
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        except BaseException:
+            # A solve that nobody waits for any more.
+            _end(process)
+            raise
+        return int(answer) if answer else process.wait()
 
 
 def _die_with_parent() -> None:

@@ -408,6 +408,11 @@ def get(main: table, column: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         ) from error
 
 
+def part(main: table, rows: NDArray[np.int64]) -> table:
+    """A table of ``rows`` only, numbered from 0: cheaper than `get` where several columns are read."""
+    return main.selectrows(rows)
+
+
 def put(main: table, column: str, rows: NDArray[np.int64], values: NDArray[Any]) -> None:
     """Write ``values``, shape (row, ...), to ``column`` at ``rows``."""
     if rows.size and rows[-1] - rows[0] + 1 == rows.size:

@@ -7,6 +7,7 @@ thousands of groups, for which fields can be put together.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,40 @@ def make_solve_copy(
             if combine_fields:
                 main.putcol("FIELD_ID", np.zeros(count, dtype=old.dtype), start, count)
     _subtables(info, target, family)
+
+
+# In a copy that was left for the next solve: what it is a copy of.
+_MARK = "peelkit.copy"
+
+
+def mark(info: ms.MsInfo, rows: NDArray[np.int64], scans: NDArray[np.int64], *of: object) -> str:
+    """Hash of the arguments of `make_solve_copy`."""
+    digest = hashlib.sha256(repr((str(info.path), *of)).encode())
+    digest.update(np.ascontiguousarray(rows).tobytes())
+    digest.update(np.ascontiguousarray(scans).tobytes())
+    return digest.hexdigest()
+
+
+def leave(copy: Path, words: str) -> None:
+    """Let the next solve of the same data, by its `mark`, take a copy."""
+    (copy / _MARK).write_text(words, "utf-8")
+
+
+def take(folder: Path, words: str, target: Path) -> bool:
+    """Move a copy that was left in ``folder`` to ``target``; False if there is none."""
+    for found in folder.glob(f"*/{_MARK}"):
+        if found.read_text("utf-8") == words:
+            found.unlink()
+            shutil.rmtree(target, ignore_errors=True)
+            found.parent.rename(target)
+            return True
+    return False
+
+
+def drop(folder: Path) -> None:
+    """Delete copies that nobody took."""
+    for found in folder.glob(f"*/{_MARK}"):
+        shutil.rmtree(found.parent)
 
 
 def _subtables(info: ms.MsInfo, target: Path, family: Family) -> None:
