@@ -143,7 +143,7 @@ def test_intervals_of_x_grow_until_the_rest_is_bright_enough() -> None:
     ("snr", "equations", "expected"),
     [
         # 27 antennas: two bright sources have equations enough, three have not; ten antennas need four.
-        (1e4, 9.75, (1, 1)), (1e4, 4.9, (1, 1)), (1e4, 3.25, (2, 1)), (1e4, 1.2, (4, 1)),
+        (1e4, 9.75, (1, 1)), (1e4, 4.9, (1, 1)), (1e4, 3.25, (1, 2)), (1e4, 1.2, (1, 4)),
         # S/N is short: as little time as possible.
         (2.0, 9.75, (1, 4)), (0.5, 9.75, (4, 0)), (0.01, 9.75, (0, 0)),
     ],

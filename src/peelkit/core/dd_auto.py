@@ -200,8 +200,8 @@ def shortest(
 ) -> tuple[int, int]:
     """Smallest of some intervals (integrations, channels; 0: all) with `BASE_SNR` and `BASE_EQUATIONS`.
 
-    Of those of one size: where equations are short, fewer channels, since beams and delays are sharper
-    in frequency than in time, where G has the fast part; where S/N is, less time.
+    Of those of one size less time and more channels: over a band, fringes of several directions differ
+    more than over a minute, which keeps the solve from trading one for another.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def shortest(
 
     def order(pair: tuple[int, int]) -> tuple[int, int]:
         time, freq = pair[0] or n_time, pair[1] or n_chan
-        return time * freq, freq if time * freq < 2 * BASE_EQUATIONS / equations else time
+        return time * freq, time
 
     ordered = sorted(pairs, key=order)
     for pair in ordered:
