@@ -45,7 +45,7 @@ def scan(folder: Path) -> list[dict[str, Any]]:
         [peelkit, "recipe", "peel"], capture_output=True, text=True, check=True
     ).stdout
     for old, new in (
-        ("selfcal_options=''", "selfcal_options='--solint 30s --calmode p'"), ("rounds=3 ", "rounds=2 "),
+        ("selfcal_options=''", "selfcal_options='--solint 30s --calmode p'"), ("rounds=5 ", "rounds=2 "),
     ):  # fmt: skip
         text = text.replace(old, new)
     (folder / "peel.sh").write_text(text)

@@ -16,7 +16,7 @@ peelkit simulate sim.ms --config D --integrations 30
 
 echo "== The recipe, with few rounds to save time"
 peelkit recipe peel |
-    sed -e "s/^selfcal_options=''/selfcal_options='--solint 30s --calmode p'/" -e "s/^rounds=3/rounds=2/" > peel.sh
+    sed -e "s/^selfcal_options=''/selfcal_options='--solint 30s --calmode p'/" -e "s/^rounds=5/rounds=2/" > peel.sh
 sh peel.sh sim.ms out
 
 echo "== The sources against the truth"

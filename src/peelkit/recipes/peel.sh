@@ -11,7 +11,7 @@ set -eu
 
 # ---- parameters -------------------------------------------------------------------------------------
 field=''                # as in CASA; one field, or all fields of a mosaic
-rounds=3                # of predict, solve, subtract and image, at most
+rounds=5                # of predict, solve, subtract and image, at most
 least_fall=0.1          # a round that brings the local rms down by less than this share is the last
 enough=1.2              # a round that brings the local rms within this factor of the thermal noise is the last,
 enough_chi2=1.02        # or whose solve leaves this times the chi-squared of noise
