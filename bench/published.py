@@ -17,13 +17,22 @@ import sys
 import time
 from pathlib import Path
 
-import casatasks
+import casaconfig.config
+import casadata
 import numpy as np
 from casacore.images import image
 from casacore.tables import makearrcoldesc, maketabdesc, table
 
 from peelkit.io.image import read_image
 from peelkit.io.region import read_regions, region_mask
+
+# Before casatasks is imported, which looks for its data.
+casaconfig.config.measurespath = casadata.datapath
+casaconfig.config.datapath = [casadata.datapath]
+casaconfig.config.measures_auto_update = casaconfig.config.data_auto_update = False
+casaconfig.config.logfile = "published.casa.log"
+
+import casatasks  # noqa: E402
 
 
 def main() -> None:
