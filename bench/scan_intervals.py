@@ -40,6 +40,11 @@ def results(path: Path) -> dict[str, Any]:
 def scan(folder: Path) -> list[dict[str, Any]]:
     """Solve with every interval, and with ``auto``; one record each."""
     run(folder, "simulate", "sim.ms", *SIMULATED.split())
+    bright = json.loads((folder / "sim.ms.truth.json").read_text())["sources"][0]
+    (folder / "bright.reg").write_text(
+        "# Region file format: DS9\nicrs\n"
+        f'circle({bright["ra_deg"]},{bright["dec_deg"]},120") # text={{BRIGHT_1}}\n'
+    )
     peelkit = Path(sys.executable).with_name("peelkit")
     text = subprocess.run(
         [peelkit, "recipe", "peel"], capture_output=True, text=True, check=True
@@ -51,7 +56,7 @@ def scan(folder: Path) -> list[dict[str, Any]]:
     (folder / "peel.sh").write_text(text)
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     subprocess.run(
-        ["sh", "peel.sh", "sim.ms", "out"],
+        ["sh", "peel.sh", "sim.ms", "bright.reg", "out"],
         cwd=folder,
         check=True,
         env={"PATH": path, "HOME": str(Path.home())},
@@ -88,7 +93,7 @@ def scan(folder: Path) -> list[dict[str, Any]]:
             "stats",
             image,
             "--regions",
-            "out/bright.crtf",
+            "bright.reg",
             "--sidecar",
             f"stats.{interval}.json",
         )
