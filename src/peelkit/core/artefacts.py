@@ -31,6 +31,8 @@ LEAST_EXCESS = 0.3
 FILLING_RATIO = 2.0
 FILLING_PARITY = 0.3
 FILLING_NEGATIVE = 6.0
+# Near a source in an image that its artefacts fill [beams from its mask]: they fall off with distance.
+INNER_BEAMS = (1.0, 4.0)
 # So many of the brightest sources are considered as the makers of artefacts.
 MOST_MAKERS = 20
 
@@ -43,6 +45,8 @@ class Surroundings:
     ----------
     rms_jy_beam : float
         Robust rms [Jy/beam]; NaN without pixels.
+    inner_rms_jy_beam : float
+        The same out to `INNER_BEAMS` only, where artefacts of a bright source are strongest [Jy/beam].
     parity : float
         Correlation of the image with its point mirror image about the peak: -1 for antisymmetric
         (phase) errors, 1 for symmetric (amplitude) errors, 0 for noise. 0 if it is not known.
@@ -51,8 +55,15 @@ class Surroundings:
     """
 
     rms_jy_beam: float
+    inner_rms_jy_beam: float
     parity: float
     beams: float
+
+    @property
+    def highest_rms(self) -> float:
+        """The larger rms [Jy/beam]: where artefacts fill the image, only the inner one stands out."""
+        known = [rms for rms in (self.rms_jy_beam, self.inner_rms_jy_beam) if math.isfinite(rms)]
+        return max(known, default=math.nan)
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ class Verdict:
     bright : bool
         Bright, with artefacts around it.
     rms_ratio : float
-        Rms around it over the global rms; NaN if not measured (only bright ones are).
+        Rms around it over the global rms: `Surroundings.highest_rms`; NaN if not measured (only strong ones are).
     parity : float
         Of its `Surroundings`; NaN if not measured.
     artefact_of : int
@@ -93,8 +104,10 @@ def surroundings(image: Image, island: Island, labels: Labels, box: Any = None) 
     margin = math.ceil(NEAR_BEAMS[1] * major) + 1
     top, left = max(0, rows.start - margin), max(0, columns.start - margin)
     window = (slice(top, rows.stop + margin), slice(left, columns.stop + margin))
-    near = near_field(labels[window] == island.number, major) & (labels[window] == 0)
-    near &= np.isfinite(data[window])
+    own = labels[window] == island.number
+    blank = (labels[window] != 0) | ~np.isfinite(data[window])
+    near = near_field(own, major) & ~blank
+    inner = near_field(own, major, beams=INNER_BEAMS) & ~blank
     values = data[window][near]
     y, x = np.nonzero(near)
     other_y = np.rint(2 * (island.y - top) - y).astype(int)
@@ -110,7 +123,8 @@ def surroundings(image: Image, island: Island, labels: Labels, box: Any = None) 
         here, there = np.clip(here, -limit, limit), np.clip(there, -limit, limit)
         power = float(np.mean(here**2))
         parity = float(np.mean(here * there)) / power if power > 0 else 0.0
-    return Surroundings(robust_rms(values), parity, beams)
+    inner_rms = robust_rms(data[window][inner])
+    return Surroundings(robust_rms(values), inner_rms, parity, beams)
 
 
 def classify(
@@ -198,7 +212,7 @@ def classify(
             makers.append((island, around))
         ratio = parity = math.nan
         if strong and around:
-            ratio, parity = around.rms_jy_beam / global_rms, around.parity
+            ratio, parity = around.highest_rms / global_rms, around.parity
         fills = (
             deep
             and around is not None

@@ -35,14 +35,16 @@ def plain_rms(values: NDArray[Any]) -> float:
     return float(np.std(finite)) if finite.size else math.nan
 
 
-def near_field(mask: Mask, beam_major_pixels: float) -> Mask:
-    """Pixels of the near field: `NEAR_BEAMS` away from the nearest masked pixel."""
+def near_field(
+    mask: Mask, beam_major_pixels: float, *, beams: tuple[float, float] = NEAR_BEAMS
+) -> Mask:
+    """Pixels of the near field: ``beams`` away from the nearest masked pixel."""
     from scipy.ndimage import distance_transform_edt
 
     if not mask.any():
         return np.zeros_like(mask)
     distance = distance_transform_edt(~mask) / beam_major_pixels
-    return (distance > NEAR_BEAMS[0]) & (distance <= NEAR_BEAMS[1])
+    return (distance > beams[0]) & (distance <= beams[1])
 
 
 def refined_peak(data: NDArray[Any]) -> tuple[float, float, float]:
