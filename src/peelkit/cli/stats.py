@@ -298,7 +298,7 @@ def _flux_notes(results: dict[str, Any]) -> list[str]:
             spread = "" if scatter is None else f", scatter {_cell(scatter, 1)}"
             notes.append(
                 f"{pair['after_name']} / {pair['before_name']}: flux ratio "
-                f"{_cell(pair['flux_ratio_median'], 1)}{spread}, {pair['sources_compared']} sources."
+                f"{_cell(pair['flux_ratio_median'], 1)}{spread}, {pair['sources_compared']} compared."
             )
     return notes + [f"Note: {note}" for note in results["notes"]]
 
