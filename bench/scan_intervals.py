@@ -128,7 +128,7 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
     axes = figure.subplots(3, 1, sharex=True)
     axes[0].plot(times, [1e6 * one["rms_local_jy_beam"] for one in fixed], "o-")
     axes[0].plot([chosen], [1e6 * auto["rms_local_jy_beam"]], "*", ms=13, color="C3", label="auto")
-    axes[0].set_ylabel("local rms [uJy/beam]")
+    axes[0].set_ylabel("local rms [µJy/beam]")
     axes[0].legend()
     tried = [c for c in auto["candidates"] if c["term"] == "dE" and c["channels"] in (1, channels)]
     tried = [c for c in tried if c["channels"] == min(t["channels"] or 99 for t in tried)]
@@ -150,6 +150,8 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
     for axis in axes:
         axis.set_xscale("log")
         axis.axvline(chosen, color="0.8", lw=1, zorder=0)
+        axis.set_xticks(times, [f"{time:g}" for time in times])
+        axis.minorticks_off()
     save(figure, path)
 
 
