@@ -502,6 +502,33 @@ def test_each_image_is_compared_with_the_one_before_or_with_the_reference(three,
     ]  # fmt: skip
 
 
+@pytest.fixture
+def solve(monkeypatch):
+    """A sidecar of ddsolve; only what the verdict reads."""
+    results = {
+        "directions": [], "injected": None, "intervals": None,
+        "chi2": {"direction_independent": 5.0, "solved": 1.0, "noise": 1.0},
+    }  # fmt: skip
+
+    def read(path, *commands):
+        assert commands == ("ddsolve",)
+        return {"results": results}
+
+    monkeypatch.setattr("peelkit.sidecar.read", read)
+    return "solve.json"
+
+
+def test_the_verdict_is_on_the_last_two_images_whatever_the_reference(three, solve, tmp_path):
+    _, before, after = three
+    for reference in (three[0], before, after):
+        found = record(*three, "--reference", reference, "--ddsolve", solve)["results"]
+        assert (found["peeling"]["before"], found["peeling"]["after"]) == (str(before), str(after))
+        assert found["peeling"]["verdict"] in ("clean", "better")
+    refused = run(after, before, "--ddsolve", solve, "--sidecar", tmp_path / "no.json", code=5)
+    (line,) = [line for line in refused.stderr.splitlines() if "worse than" in line]
+    assert str(before) in line and "peelkit undo" in line
+
+
 def test_plot_of_three_images_has_panels_for_each_pair(three, folder, tmp_path):
     run(*three, "--plot", tmp_path / "a.svg", "--sidecar", tmp_path / "a.json")
     assert (tmp_path / "a-flux.svg").stat().st_size > 20_000

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +29,6 @@ from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
-
-if TYPE_CHECKING:
-    pass
 
 COMMAND = "stats"
 
@@ -194,12 +191,10 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
     fell = _fall([by_path[path] for path in paths])
     verdict = None
     if solve is not None:
-        (pair,) = (one for one in pairs if everything[one.after] == paths[-1])
-        before = entries[pair.before]
-        if before["path"] != str(paths[-2]):
-            before = by_path[paths[-2]]
+        before, after = (everything.index(path) for path in paths[-2:])
+        comparison = _compared(scene, before, after, match_radius, options)
         verdict = peel_verdict.judge(
-            before, by_path[paths[-1]], _comparison_entry(pair.comparison), solve, fell=fell
+            entries[before], entries[after], _comparison_entry(comparison), solve, fell=fell
         )
     results = {
         "images": [by_path[path] for path in paths],
