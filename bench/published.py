@@ -18,17 +18,16 @@ import time
 from pathlib import Path
 
 import casaconfig.config
-import casadata
 import numpy as np
 from casacore.images import image
 from casacore.tables import makearrcoldesc, maketabdesc, table
 
+from peelkit.engines._casa_worker import find_data
 from peelkit.io.image import read_image
 from peelkit.io.region import read_regions, region_mask
 
 # Before casatasks is imported, which looks for its data.
-casaconfig.config.measurespath = casadata.datapath
-casaconfig.config.datapath = [casadata.datapath]
+casaconfig.config.measurespath, casaconfig.config.datapath = find_data(casaconfig.config)
 casaconfig.config.measures_auto_update = casaconfig.config.data_auto_update = False
 casaconfig.config.logfile = "published.casa.log"
 

@@ -19,6 +19,8 @@ from typing import Any
 
 from peelkit.core.plots import new_figure, save
 
+PEELKIT = Path(sys.executable).with_name("peelkit")
+
 # VLA C configuration: within a scan of ten minutes the fringes of other sources turn.
 SIMULATED = "--seed 1"
 INTERVALS = ("1int", "4int", "8int", "16int", "32int", "inf")
@@ -28,9 +30,8 @@ INJECTED = ("10mJy@1,0", "10mJy@-6,-4")
 
 def run(folder: Path, *words: object) -> None:
     """Run peelkit in a folder."""
-    peelkit = Path(sys.executable).with_name("peelkit")
     subprocess.run(
-        [peelkit, "-q", *map(str, words)], cwd=folder, check=True, stdout=subprocess.DEVNULL
+        [PEELKIT, "-q", *map(str, words)], cwd=folder, check=True, stdout=subprocess.DEVNULL
     )
 
 
@@ -49,14 +50,10 @@ def scan(folder: Path) -> list[dict[str, Any]]:
         "# Region file format: DS9\nicrs\n"
         f'circle({bright["ra_deg"]},{bright["dec_deg"]},120") # text={{BRIGHT_1}}\n'
     )
-    peelkit = Path(sys.executable).with_name("peelkit")
     text = subprocess.run(
-        [peelkit, "recipe", "peel"], capture_output=True, text=True, check=True
+        [PEELKIT, "recipe", "peel"], capture_output=True, text=True, check=True
     ).stdout
-    for old, new in (
-        ("selfcal_options=''", "selfcal_options='--solint 30s --calmode p'"),
-    ):  # fmt: skip
-        text = text.replace(old, new)
+    text = text.replace("selfcal_options=''", "selfcal_options='--solint 30s --calmode p'")
     (folder / "peel.sh").write_text(text)
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     subprocess.run(
@@ -120,9 +117,8 @@ def scan(folder: Path) -> list[dict[str, Any]]:
 def plot(found: list[dict[str, Any]], path: Path) -> None:
     """Three panels against the time interval; the choice of ``auto`` is marked."""
     auto, fixed = found[0], found[1:]
-    scan_s = SCAN_S
-    times = [one["time_s"] or scan_s for one in fixed]
-    chosen = auto["time_s"] or scan_s
+    times = [one["time_s"] or SCAN_S for one in fixed]
+    chosen = auto["time_s"] or SCAN_S
     channels = auto["chosen"][0]["channels"]
     figure = new_figure(figsize=(7, 8))
     axes = figure.subplots(3, 1, sharex=True)
@@ -133,7 +129,7 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
     tried = [c for c in auto["candidates"] if c["term"] == "dE" and c["channels"] in (1, channels)]
     tried = [c for c in tried if c["channels"] == min(t["channels"] or 99 for t in tried)]
     axes[1].plot(
-        [c["time_interval_s"] or scan_s for c in tried], [c["chi2_held_out"] for c in tried], "o-"
+        [c["time_interval_s"] or SCAN_S for c in tried], [c["chi2_held_out"] for c in tried], "o-"
     )
     axes[1].set_ylabel("chi-squared of held-out data")
     for number, (label, flux) in enumerate(zip(("near, 1'", "far, 7'"), INJECTED, strict=True)):

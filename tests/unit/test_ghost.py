@@ -9,8 +9,9 @@ import pytest
 from astropy.coordinates import ICRS
 from astropy.wcs import WCS
 
-from peelkit.core.ghost import ghost, psf_of
+from peelkit.core.ghost import Ghost, ghost, sidelobes
 from peelkit.core.peel_verdict import judge
+from peelkit.core.psf import find_psf
 from peelkit.io.image import Beam, Image
 
 SIZE, AT = 256, (100, 141)
@@ -61,17 +62,24 @@ def shifted(psf: np.ndarray) -> np.ndarray:
     return np.roll(psf, (AT[1] - SIZE // 2, AT[0] - SIZE // 2), (0, 1))
 
 
+def look(image: Image, psf: np.ndarray | None, sources: np.ndarray) -> Ghost:
+    fitted = None if psf is None else sidelobes(image, psf, sources=sources, radius_arcsec=60.0)
+    found = ghost(image, fitted, AT)
+    assert found is not None
+    return found
+
+
 def test_sidelobes_tell_the_flux_without_the_main_lobe(sampled, psf) -> None:
     none = np.zeros((SIZE, SIZE), dtype=bool)
     sigmas = []
     for seed in range(6):
-        empty = ghost(picture(noise(sampled, seed)), psf, AT, sources=none, radius_arcsec=60.0)
+        empty = look(picture(noise(sampled, seed)), psf, none)
         assert abs(empty.sidelobes_snr) < 4
         sigmas.append(empty.sigma_jy)
         data = noise(sampled, seed) + 20 * RMS * shifted(psf)
         # The main lobe is not looked at: a source that the model has hides it.
         data[AT[1] - 3 : AT[1] + 4, AT[0] - 3 : AT[0] + 4] = 0.0
-        found = ghost(picture(data), psf, AT, sources=none, radius_arcsec=60.0)
+        found = look(picture(data), psf, none)
         assert found.sidelobes_jy == pytest.approx(20 * RMS, abs=4 * found.sigma_jy)
         assert found.sidelobes_snr > 5
         assert found.left_jy_beam == 0.0
@@ -84,16 +92,21 @@ def test_other_sources_do_not_pass_for_sidelobes(sampled, psf) -> None:
     sources = np.zeros((SIZE, SIZE), dtype=bool)
     sources[150:160, 80:90] = True
     data[sources] = 0.1
-    found = ghost(picture(data), psf, AT, sources=sources, radius_arcsec=60.0)
+    found = look(picture(data), psf, sources)
     assert abs(found.sidelobes_snr) < 4
-    assert ghost(picture(data), None, AT, sources=sources, radius_arcsec=60.0).sidelobes_jy is None
+    assert look(picture(data), None, sources).sidelobes_jy is None
+
+
+def test_a_place_outside_the_image_has_nothing(sampled) -> None:
+    image = picture(noise(sampled, 1))
+    assert ghost(image, None, (SIZE, 3)) is None and ghost(image, None, (3, -1)) is None
 
 
 def test_the_psf_of_an_image_is_beside_it(tmp_path) -> None:
     (tmp_path / "a.image.b.psf.tt0").touch()
-    assert psf_of(tmp_path / "a.image.b.image.tt0") == tmp_path / "a.image.b.psf.tt0"
-    assert psf_of(tmp_path / "a.image.b.image") is None
-    assert psf_of(tmp_path / "a.fits") is None
+    assert find_psf(tmp_path / "a.image.b.image.tt0") == tmp_path / "a.image.b.psf.tt0"
+    assert find_psf(tmp_path / "a.image.b.image") is None
+    assert find_psf(tmp_path / "a.fits") is None
 
 
 def entry(rms: float, left: float = 0.0, snr: float | None = 0.0) -> dict:

@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core.compact import Compact
+from peelkit.core.compact_fit import LEAST_POWER
 from peelkit.core.dd_data import blocks, gather
 from peelkit.core.modelcol import Predictor, Samples, Sky
 from peelkit.core.primary_beam import Beam
 from peelkit.io import ms
 from peelkit.progress import Progress
 
-# Primary beams are believed down to here. Tables end at the first null or before it; antennas do not, and a
-# source of several Jy in their sidelobes ruins fields that a model with none of it cannot mend.
-LEAST_BELIEVED = 0.05
 # Flux that is taken for the source's [sigma].
 LEAST_SNR = 5.0
 
@@ -65,7 +63,7 @@ def apparent_fluxes(
             beyond = [
                 label
                 for label, one in sources.items()
-                if one.power(field, spw.freq_hz, beam).max() < LEAST_BELIEVED
+                if one.power(field, spw.freq_hz, beam).max() < LEAST_POWER
             ]
             progress.advance(block.rows.size)
             if not beyond:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from peelkit.core.islands import Island, Labels, Mask, beam_major_pixels
-from peelkit.core.measure import NEAR_BEAMS, near_field, robust_rms
+from peelkit.core.measure import NEAR_BEAMS, beams_away, between, robust_rms
 from peelkit.io.image import Image
 
 # An island is a source's artefact only if it is weaker than this share of it. Errors that make
@@ -104,10 +104,9 @@ def surroundings(image: Image, island: Island, labels: Labels, box: Any = None) 
     margin = math.ceil(NEAR_BEAMS[1] * major) + 1
     top, left = max(0, rows.start - margin), max(0, columns.start - margin)
     window = (slice(top, rows.stop + margin), slice(left, columns.stop + margin))
-    own = labels[window] == island.number
-    blank = (labels[window] != 0) | ~np.isfinite(data[window])
-    near = near_field(own, major) & ~blank
-    inner = near_field(own, major, beams=INNER_BEAMS) & ~blank
+    away = beams_away(labels[window] == island.number, major)
+    empty = (labels[window] == 0) & np.isfinite(data[window])
+    near, inner = (between(away, beams) & empty for beams in (NEAR_BEAMS, INNER_BEAMS))
     values = data[window][near]
     y, x = np.nonzero(near)
     other_y = np.rint(2 * (island.y - top) - y).astype(int)

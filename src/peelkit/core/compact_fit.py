@@ -36,7 +36,8 @@ TIME_BINS = 24
 # More visibilities than these tell nothing new: whole integrations are left out, evenly.
 MAX_SAMPLES = 20_000_000
 
-# Fields that see a source through less than this primary beam say nothing of it.
+# Fields that see a source through less than this primary beam say nothing of it. Tables of beams end at the first
+# null or before it; antennas do not, and what these fields show of it is for `peelkit.core.apparent`.
 LEAST_POWER = 0.05
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core import dd_gains
+from peelkit.core.dd_bins import squared
 from peelkit.core.dd_data import Block
 from peelkit.core.dd_gains import Key, Solutions
 
@@ -147,7 +148,7 @@ def peel(
     weight = block.weight[..., hands].astype(np.float64)
 
     def chi2(values: NDArray[np.complexfloating[Any, Any]]) -> float:
-        return float(np.sum(weight * _power(values[..., hands])))
+        return float(np.sum(weight * squared(values[..., hands])))
 
     sums = Sums(
         samples=float(np.count_nonzero(weight)),
@@ -163,7 +164,7 @@ def peel(
         sums.overlap[label] = float(
             np.sum(weight * np.real(residual[..., hands] * np.conj(model_here)))
         )
-        sums.power[label] = float(np.sum(weight * _power(model_here)))
+        sums.power[label] = float(np.sum(weight * squared(model_here)))
     numbers = {label: number for number, label in enumerate(directions, start=1)}
     used = [numbers[label] for label in directions if label in gains_needed]
     return Peeled(
@@ -180,8 +181,3 @@ def peel(
         contributions,
         unsolved,
     )
-
-
-def _power(values: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.floating[Any]]:
-    """``|values|^2``, without the root that np.abs takes."""
-    return np.asarray(values.real**2 + values.imag**2)

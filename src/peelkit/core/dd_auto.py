@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core import dd_solve, dd_terms
+from peelkit.core.dd_bins import squared, summed
 from peelkit.core.dd_data import Rows, blocks, gather
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_heldout import HELD_OUT, Score, hide, unhide
@@ -339,37 +339,24 @@ def nearest(
     gains, weight = table.gains[:, :, :, direction], table.weight[:, :, :, direction]
     t_bins, f_bins = dependent
     # Channels of one interval count together: what follows is done on their sums.
-    total = _summed(weight * gains, f_bins, axis=1)
-    weight = _summed(weight, f_bins, axis=1)
-    slow = _ratio(_summed(total, t_bins), _summed(weight, t_bins))
+    total = summed(weight * gains, f_bins, axis=1)
+    weight = summed(weight, f_bins, axis=1)
+    slow = _ratio(summed(total, t_bins), summed(weight, t_bins))
     if shared is None:
         return np.asarray(slow[t_bins[:, None], f_bins[None, :]])
     for _ in range(ALTERNATIONS):
         here = slow[t_bins]
         fast = _ratio(
-            _summed((total * np.conj(here)).sum(axis=1), shared),
-            _summed((weight * _power(here)).sum(axis=1), shared),
+            summed((total * np.conj(here)).sum(axis=1), shared),
+            summed((weight * squared(here)).sum(axis=1), shared),
         )
         if phase_only:
             fast = fast / np.abs(fast)
         every = fast[shared][:, None]
         slow = _ratio(
-            _summed(total * np.conj(every), t_bins), _summed(weight * _power(every), t_bins)
+            summed(total * np.conj(every), t_bins), summed(weight * squared(every), t_bins)
         )
     return np.asarray(slow[t_bins[:, None], f_bins[None, :]] * fast[shared][:, None])
-
-
-def _power(values: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """``|values|^2``, without the root that np.abs takes."""
-    return np.asarray(values.real**2 + values.imag**2)
-
-
-def _summed(values: NDArray[Any], bins: Bins, axis: int = 0) -> NDArray[Any]:
-    """Sums over bins, which are ascending and have no gaps."""
-    starts = np.flatnonzero(np.diff(bins, prepend=-1))
-    if starts.size == bins.size:
-        return values
-    return np.asarray(np.add.reduceat(values, starts, axis=axis))
 
 
 def _ratio(top: NDArray[np.complex128], bottom: NDArray[np.float64]) -> NDArray[np.complex128]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core import dd_apply, dd_gains
+from peelkit.core.dd_bins import add_at, squared, summed
 from peelkit.core.dd_data import Block, blocks
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_plan import Plan
@@ -69,22 +70,14 @@ class Normal:
         antennas: tuple[NDArray[np.int64], NDArray[np.int64]],
     ) -> None:
         """Count rows, shape (row, chan, hand); ``when`` is the time bin of each."""
-        starts = np.flatnonzero(np.diff(self.f_bins, prepend=-1))
-        # The rows of a block are near each other in time.
-        first, n_time = int(when.min()), int(np.ptp(when)) + 1
-        n_antenna = self.cross.shape[2]
-        shape = (n_time, n_antenna, n_antenna)
-        cell = ((when - first) * n_antenna + antennas[0]) * n_antenna + antennas[1]
-        cross = np.add.reduceat(weight * vis * np.conj(model), starts, axis=1)
-        power = np.add.reduceat(weight * (model.real**2 + model.imag**2), starts, axis=1)
-        here = slice(first, first + n_time)
-        # np.add.at takes ten times as long.
+        cross = summed(weight * vis * np.conj(model), self.f_bins, axis=1)
+        power = summed(weight * squared(model), self.f_bins, axis=1)
+        cell = antennas[0] * self.cross.shape[2] + antennas[1]
         for chan, hand in np.ndindex(cross.shape[1:]):
             for sums, values in (
                 (self.cross.real, cross.real), (self.cross.imag, cross.imag), (self.power, power),
             ):  # fmt: skip
-                found = np.bincount(cell, values[:, chan, hand], math.prod(shape))
-                sums[here, chan, :, :, hand] += found.reshape(shape)
+                add_at(sums[:, chan, :, :, hand], when, cell, values[:, chan, hand])
 
     @property
     def snr(self) -> float:

@@ -168,3 +168,13 @@ def blocks(selected: Rows, data_column: str, models: Sequence[str], main: Any) -
                 flag,
                 np.where(flag, 0, weight),
             )
+
+
+def in_uv_range(main: Any, block: Block, uv_range_m: tuple[float, float]) -> NDArray[np.bool_]:
+    """Rows of a block, of the opened MS ``main``, in a range of baselines [m]; 0 is no limit."""
+    low, high = uv_range_m
+    if not (low or high):
+        return np.ones(block.rows.size, dtype=bool)
+    uvw = ms.get(main, "UVW", block.rows)
+    length = np.hypot(uvw[:, 0], uvw[:, 1])
+    return np.asarray((length >= low) & ((length <= high) | (high == 0)))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core import dd_fringe, dd_gains
-from peelkit.core.dd_data import Block, Rows, blocks
+from peelkit.core.dd_data import Block, Rows, blocks, in_uv_range
 from peelkit.core.dd_fringe import Delays, Spectra
 from peelkit.core.dd_gains import Solutions
 from peelkit.engines.quartical import FULL_TYPES
@@ -219,7 +219,9 @@ def search(
         sums = _Sums(plan, scans)
         with ms.opened(part.info.path) as main:
             for block in blocks(part, plan.data_column, (plan.all_column,), main):
-                sums.add(block, scale[block.description.id], _inside(plan, main, block))
+                # The others have what the model may not have, and the solve does not see them.
+                inside = in_uv_range(main, block, plan.uv_range_m)
+                sums.add(block, scale[block.description.id], inside)
                 progress.advance(block.rows.size)
         for (ddid, _), one in sums.spectra.items():
             width_hz = float(np.median(np.diff(_freq_hz(plan.rows, ddid))))
@@ -266,16 +268,6 @@ class _Sums:
             one.spectra.add(
                 bins, block.antenna1[here], block.antenna2[here], product[here], power[here]
             )
-
-
-def _inside(plan: Plan, main: Any, block: Block) -> NDArray[np.bool_]:
-    """Rows that the solve sees: the others have what the model may not have."""
-    low, high = plan.uv_range_m
-    if (low, high) == (0, 0):
-        return np.ones(block.rows.size, dtype=bool)
-    uvw = ms.get(main, "UVW", block.rows)
-    length = np.hypot(uvw[:, 0], uvw[:, 1])
-    return np.asarray((length >= low) & ((length <= high) | (high == 0)))
 
 
 def _freq_hz(rows: Rows, ddid: int) -> NDArray[np.float64]:

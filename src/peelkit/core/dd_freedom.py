@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peelkit.core import dd_auto
-from peelkit.core.dd_data import blocks
+from peelkit.core.dd_data import blocks, in_uv_range
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.io import ms
 
@@ -101,14 +101,11 @@ def _shortest(chosen: dd_auto.Choice) -> tuple[int, int]:
 
 def _visibilities(plan: Plan, samples: int) -> int:
     """Real numbers in the unflagged parallel hands of ``samples``; fewer where --uvrange cuts."""
-    low, high = plan.uv_range_m
-    if (low, high) == (0, 0):
+    if not any(plan.uv_range_m):
         return 2 * samples
     count = 0
     with ms.opened(plan.rows.info.path) as main:
         for block in blocks(plan.rows, plan.data_column, (), main):
-            uvw = ms.get(main, "UVW", block.rows)
-            length = np.hypot(uvw[:, 0], uvw[:, 1])
-            inside = (length >= low) & ((length <= high) | (high == 0))
+            inside = in_uv_range(main, block, plan.uv_range_m)
             count += 2 * int(np.count_nonzero(block.weight[inside][..., block.hands]))
     return count

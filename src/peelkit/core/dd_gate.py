@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core.compact import Compact
+from peelkit.core.dd_bins import add_at, summed
 from peelkit.core.dd_gains import TimeAxis
 
 PEEL, BORROW, SUBTRACT, SKIP = "peel", "borrow", "subtract", "skip"
@@ -121,16 +122,10 @@ class Information:
         antennas: Sequence[NDArray[np.int64]],
     ) -> None:
         """Add ``w |M|^2``, shape (row, chan), mean over the hands; ``when`` is the interval of a row."""
-        starts = np.flatnonzero(np.diff(f_bins, prepend=-1))
-        binned = power if starts.size == f_bins.size else np.add.reduceat(power, starts, axis=1)
-        # np.add.at takes ten times as long. The rows of a block are near each other in time.
-        first, n_time = int(when.min()), int(np.ptp(when)) + 1
-        n_antenna = self.values.shape[2]
+        binned = summed(power, f_bins, axis=1)
         for antenna in antennas:
-            cell = (when - first) * n_antenna + antenna
             for chan in range(self.values.shape[1]):
-                found = np.bincount(cell, binned[:, chan], n_time * n_antenna)
-                self.values[first : first + n_time, chan] += found.reshape(n_time, n_antenna)
+                add_at(self.values[:, chan], when, antenna, binned[:, chan])
 
     @property
     def snr(self) -> NDArray[np.float64]:

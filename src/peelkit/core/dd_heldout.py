@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core import dd_gains
+from peelkit.core.dd_bins import squared
 from peelkit.core.dd_data import Block, blocks
 from peelkit.core.dd_gains import Key
 from peelkit.core.dd_plan import Plan
@@ -128,6 +129,6 @@ class Score:
         sums = np.empty((len(tried), axis.times_s.size))
         for number, gains in enumerate(tried):
             left = residual - seen(model, gains)
-            power = (weight * (left.real**2 + left.imag**2)).sum(axis=1)
+            power = (weight * squared(left)).sum(axis=1)
             sums[number] = np.bincount(when[row], power, axis.times_s.size)
         return int(np.count_nonzero(weight)), sums

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core import dd_fields, dd_gains, dd_gate, dd_terms
+from peelkit.core.dd_bins import squared
 from peelkit.core.dd_data import Block, blocks
 from peelkit.core.dd_gains import Key
 from peelkit.core.dd_gate import Information, Noise
@@ -118,11 +119,7 @@ class Meter:
         """Count a block."""
         hands = block.hands
         model = block.models[self.column][..., hands]
-        power = (
-            (block.weight[..., hands] * (model.real**2 + model.imag**2))
-            .mean(axis=-1)
-            .astype(np.float64)
-        )
+        power = (block.weight[..., hands] * squared(model)).mean(axis=-1).astype(np.float64)
         t_bins, f_bins = self.bins[block.key]
         when = t_bins[dd_gains.time_index(axis, block.times_s)]
         self.information[block.key].add(power, when, f_bins, (block.antenna1, block.antenna2))

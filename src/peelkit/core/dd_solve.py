@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from peelkit.engines import quartical
 from peelkit.errors import OptionError
 from peelkit.io import ms, solvecopy
 from peelkit.io.gains import read_gains, write_gains
+from peelkit.parallel import cores
 from peelkit.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def solve(
             raise OptionError(
                 "no term to solve: every direction is subtracted as it is, and --g is none."
             )
-        threads = options.threads or len(os.sched_getaffinity(0))
+        threads = options.threads or cores()
         chunk = time_chunk(plan, family, terms, threads)
         full = any(term.type in quartical.FULL_TYPES for term in terms)
         n_corr = len(family.correlations)

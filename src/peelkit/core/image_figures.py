@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core.catalogue import peak_near, regrid_labels
-from peelkit.core.ghost import ghost, read_psf
+from peelkit.core.ghost import ghost, sidelobes
 from peelkit.core.measure import Mask, measure, plain_rms, robust_rms
+from peelkit.core.psf import read_psf
 from peelkit.core.scene import Scene
 from peelkit.io.image import Image
 
@@ -45,10 +46,18 @@ def image_entry(
     figures = measure(image, scene.sources[index])
     flux, flux_error = _flux(image, scene.flux_masks[index], figures.rms_jy_beam)
     models = reference["regions"] if reference else [None] * len(scene.places)
-    psf = read_psf(image) if reference else None
+    real = _real(scene, index)
+    psf = read_psf(image, None)[0] if reference else None
+    fitted = (
+        sidelobes(
+            image, np.nan_to_num(psf.data).astype(np.float64), sources=real, radius_arcsec=radius
+        )
+        if psf is not None
+        else None
+    )
     regions = [
-        _place_entry(scene, index, number, radius, model)
-        | _ghost_entry(scene, index, number, radius, model, psf, peeled)
+        _place_entry(scene, index, number, radius, model, real)
+        | _ghost_entry(image, model, fitted, peeled.get(scene.places[number].label))
         for number, model in enumerate(models)
     ]
     local = regions[0]
@@ -88,13 +97,14 @@ def _place_entry(
     number: int,
     radius: float,
     reference: dict[str, Any] | None,
+    real: Mask,
 ) -> dict[str, Any]:
     """Figures of one image at one bright source and in the circle around it."""
     image, place = scene.images[index], scene.places[number]
     assert image.beam is not None
     mask = place.masks[index]
     circle = _circle(image, place.centre, radius)
-    outside = image.data[circle & ~_real(scene, index)]
+    outside = image.data[circle & ~real]
     rms = robust_rms(outside)
     inside = np.where(mask, image.data, np.nan)
     y, x = np.unravel_index(int(np.nanargmax(inside)), inside.shape)
@@ -134,28 +144,22 @@ def _real(scene: Scene, index: int) -> Mask:
 
 
 def _ghost_entry(
-    scene: Scene,
-    index: int,
-    number: int,
-    radius: float,
+    image: Image,
     reference: dict[str, Any] | None,
-    psf: NDArray[np.float64] | None,
-    peeled: Mapping[str, tuple[float | None, float | None]],
+    fitted: NDArray[np.float64] | None,
+    peeled: tuple[float | None, float | None] | None,
 ) -> dict[str, float | None]:
     """What is left of a bright source; null for the reference, and if its place is not in the image."""
     from astropy.coordinates import SkyCoord
 
-    image = scene.images[index]
     if reference is None:
         return dict.fromkeys(GHOST_KEYS)
-    ra, dec = peeled.get(scene.places[number].label, (None, None))
+    ra, dec = peeled or (None, None)
     if ra is None or dec is None:
         ra, dec = reference["peak_ra_deg"], reference["peak_dec_deg"]
-    x, y = image.pixel(SkyCoord(ra, dec, unit="deg"))
-    ny, nx = image.data.shape
-    if not (0 <= round(x) < nx and 0 <= round(y) < ny):
+    found = ghost(image, fitted, image.pixel(SkyCoord(ra, dec, unit="deg")))
+    if found is None:
         return dict.fromkeys(GHOST_KEYS)
-    found = ghost(image, psf, (x, y), sources=_real(scene, index), radius_arcsec=radius)
     values = found.left_jy_beam, found.sidelobes_jy, found.sigma_jy, found.sidelobes_snr
     return dict(zip(GHOST_KEYS, values, strict=True))
 

@@ -35,16 +35,23 @@ def plain_rms(values: NDArray[Any]) -> float:
     return float(np.std(finite)) if finite.size else math.nan
 
 
-def near_field(
-    mask: Mask, beam_major_pixels: float, *, beams: tuple[float, float] = NEAR_BEAMS
-) -> Mask:
-    """Pixels of the near field: ``beams`` away from the nearest masked pixel."""
+def beams_away(mask: Mask, beam_major_pixels: float) -> NDArray[np.float64]:
+    """Distance from the nearest masked pixel [beams]; infinite if none is masked."""
     from scipy.ndimage import distance_transform_edt
 
     if not mask.any():
-        return np.zeros_like(mask)
-    distance = distance_transform_edt(~mask) / beam_major_pixels
-    return (distance > beams[0]) & (distance <= beams[1])
+        return np.full(mask.shape, np.inf)
+    return np.asarray(distance_transform_edt(~mask) / beam_major_pixels)
+
+
+def between(away: NDArray[np.float64], beams: tuple[float, float]) -> Mask:
+    """Pixels of the ring between two distances [beams], of `beams_away`."""
+    return np.asarray((away > beams[0]) & (away <= beams[1]))
+
+
+def near_field(mask: Mask, beam_major_pixels: float) -> Mask:
+    """Pixels of the near field: `NEAR_BEAMS` away from the nearest masked pixel."""
+    return between(beams_away(mask, beam_major_pixels), NEAR_BEAMS)
 
 
 def refined_peak(data: NDArray[Any]) -> tuple[float, float, float]:
