@@ -44,7 +44,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 @_many(
     "combine",
     str,
-    "Data to combine in a solve: spw, scan, field, or spw,scan; once, or once for each solint.",
+    "Data to combine in a solve: spw, baseband, scan, field, or spw,scan; once, or once for each solint.",
 )
 @_many(
     "gaintype",
@@ -68,10 +68,16 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     help="Baselines that an antenna needs [default: 4, for amplitudes 6].",
 )
 @click.option(
+    "--fallback/--no-fallback",
+    default=None,
+    help="Combine more data where over 5 % of the solutions fail: each spw, baseband, all spws, both "
+    "polarisations [default: yes, unless --combine or --gaintype is given].",
+)
+@click.option(
     "--solnorm/--no-solnorm",
-    default=True,
-    show_default=True,
-    help="Keep the mean amplitude of the solutions at 1, and with it the flux scale.",
+    default=None,
+    help="Keep the mean amplitude of the solutions at 1, and with it the flux scale [default: yes; where the "
+    "model lacks flux on short baselines, leaving these out is tried too, and the better kept].",
 )
 @options.selection_options("field", "spw", "scan", "uvrange")
 @options.datacolumn("Column to calibrate.")
@@ -104,6 +110,16 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     "--rounds", type=click.IntRange(min=1), default=12, show_default=True, help="Rounds at most."
 )
 @options.snr_thresholds
+@click.option(
+    "--line",
+    is_flag=True,
+    help="Find the channels with a spectral line (above the continuum), solve and image these, apply to all.",
+)
+@click.option(
+    "--leave-out",
+    type=options.PATH,
+    help="Regions (.crtf, .reg) of weak sources that stay out of the model; if real, their S/N rises.",
+)
 @click.option(
     "--mask",
     type=options.PATH,
@@ -219,6 +235,11 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         interp=values["interp"] or "",
         spwmap=_spwmap(values["spwmap"]),
         calwt=values["calwt"],
+        fallback=not (values["combine"] or values["gaintype"])
+        if values["fallback"] is None
+        else values["fallback"],
+        line=values["line"],
+        leave_out=values["leave_out"],
         rounds=values["rounds"],
         phase_snr=values["phase_snr"],
         amplitude_snr=values["amplitude_snr"],
@@ -245,6 +266,30 @@ def _spwmap(text: str) -> tuple[int, ...]:
             f"{text!r} is not a list of spw ids, such as 0,0,0,0.", param_hint="--spwmap"
         )
     return tuple(int(piece) for piece in pieces)
+
+
+def _ranges(ranges: list[list[int]]) -> str:
+    return ", ".join(
+        f"{first}" if first == last else f"{first} to {last}" for first, last in ranges
+    )
+
+
+def _ways(number: int, item: dict[str, Any]) -> list[str]:
+    """What an amplitude round found of the model's flux, and the ways it tried."""
+    check = item.get("model_check")
+    if not check or check["lacking_below_m"] is None:
+        return []
+    tried = "; ".join(
+        f"{'solnorm' if way['solnorm'] else way['uvrange']}: {way['reason']}"
+        for way in item["ways"]
+    )
+    kept = "solnorm" if item["solnorm"] else item["uvrange"]
+    return [
+        f"Round {number}: the model lacks flux on baselines below {check['lacking_below_m']:.0f} m; "
+        f"{tried}; {kept} is better."
+        if len(item["ways"]) > 1
+        else f"Round {number}: the model lacks flux on baselines below {check['lacking_below_m']:.0f} m."
+    ]
 
 
 def tables(results: dict[str, Any]) -> list[TextTable]:
@@ -276,8 +321,21 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     notes = [
         "A verdict compares with the best image so far, cleaned again in the mask of that round."
     ]
+    for line in results["line_channels"]:
+        notes.append(
+            f"Spw {line['spw']}: line in channels {_ranges(line['ranges'])}, {line['sigma']:.0f} sigma."
+        )
     for number, item in enumerate(results["rounds"], start=1):
+        if item.get("fell_back"):
+            kept = " ".join(filter(None, (item["gaintype"], item["combine"] or "per spw")))
+            mapped = f", spwmap {item['spwmap']}" if item["spwmap"] else ""
+            notes.append(f"Round {number}: {'; '.join(item['fell_back'])}; kept {kept}{mapped}.")
+        notes += _ways(number, item)
         notes += [f"Round {number}: {line}." for line in item["suspicious"]]
+    for item in results["left_out"]:
+        notes.append(
+            f"Left out, {item['label']}: S/N {item['snr_first']:.1f} to {item['snr_final']:.1f}: {item['verdict']}."
+        )
     first, final = results["first"], results["final"]
     if results["gaintables"]:
         notes.append(

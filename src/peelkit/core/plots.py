@@ -115,6 +115,40 @@ def _per_antenna(
     return save(figure, path)
 
 
+def model_check(check: dict[str, Any], path: Path) -> Path:
+    """Amplitude of the corrected data along the model, and of the model, against baseline length."""
+    bins = check["bins"]
+    edges = [item["uv_m"][0] for item in bins] + [bins[-1]["uv_m"][1]]
+    figure = new_figure(figsize=(7, 5.5))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    above.stairs(
+        [item["model_jy"] for item in bins], edges, color=HANDS[0], lw=2, label="model, rms"
+    )
+    middles = [sum(item["uv_m"]) / 2 for item in bins]
+    errors = [item["error"] * item["model_jy"] for item in bins]
+    above.errorbar(
+        middles, [item["data_jy"] for item in bins], errors, fmt="o", color=HANDS[1], ms=4,
+        label="corrected data, along the model",
+    )  # fmt: skip
+    above.set_ylabel("amplitude [Jy]")
+    above.set_ylim(bottom=0)
+    above.legend(frameon=False, fontsize=9)
+    below.axhline(1.0, color="0.8", lw=0.8)
+    below.errorbar(
+        middles, [i["ratio"] for i in bins], [i["error"] for i in bins], fmt="o", color="0.2", ms=4
+    )
+    if check["lacking_below_m"] is not None:
+        below.axvspan(0, check["lacking_below_m"], color=BAD, alpha=0.15, lw=0)
+        below.text(
+            check["lacking_below_m"], 0.98, " the model lacks flux", va="top", fontsize=9,
+            transform=below.get_xaxis_transform(),
+        )  # fmt: skip
+    below.set_ylabel("data / model")
+    below.set_xlabel("projected baseline [m]")
+    below.set_xlim(left=0)
+    return save(figure, path)
+
+
 def compressed_minutes(time_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[float]]:
     """Minutes since the start with long gaps cut out, and where they were cut."""
     moments = np.unique(time_s)

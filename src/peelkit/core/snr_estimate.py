@@ -75,23 +75,29 @@ class Plan:
 def shares(info: ms.MsInfo, found: Survey, field: int) -> snr.Shares:
     """How the sensitivity towards ``field`` is split between spws and hands."""
     weights: dict[int, float] = {}
+    executions: dict[int, float] = {}
+    seen: dict[int, set[int]] = {}
     hands = 0
     for visit in found.visits:
         if visit.field == field:
-            weights[visit.spw] = weights.get(visit.spw, 0.0) + float(visit.weight_sum.sum())
+            weight = float(visit.weight_sum.sum())
+            weights[visit.spw] = weights.get(visit.spw, 0.0) + weight
+            executions[visit.observation] = executions.get(visit.observation, 0.0) + weight
+            seen.setdefault(visit.spw, set()).add(visit.observation)
     for item in info.data_descriptions:
         if item.spw in weights:
             hands = max(hands, len(ms.parallel_hands(item.correlations)))
-    total = sum(weights.values())
-    return snr.Shares(spw=[weights[spw] / total for spw in sorted(weights)], two_hands=hands > 1)
+    part = [weights[spw] / sum(executions[o] for o in seen[spw]) for spw in sorted(weights)]
+    return snr.Shares(spw=part, two_hands=hands > 1)
 
 
 def scan_length_s(found: Survey, field: int) -> float:
     """Median time on source of one scan [s]."""
-    lengths: dict[int, float] = {}
+    lengths: dict[tuple[int, int], float] = {}
     for visit in found.visits:
         if visit.field == field:
-            lengths[visit.scan] = max(lengths.get(visit.scan, 0.0), visit.on_source_s)
+            scan = (visit.observation, visit.scan)
+            lengths[scan] = max(lengths.get(scan, 0.0), visit.on_source_s)
     return float(np.median(list(lengths.values())))
 
 
@@ -125,6 +131,7 @@ def make_plan(
         on_source_s=on_source,
         intervals=snr.interval_ladder(scan, found.integration_s),
         shares=share,
+        execution_s=found.execution_s(field),
         phase_snr=phase_snr,
         amplitude_snr=amplitude_snr,
     )
@@ -403,9 +410,9 @@ def refusal_text(info: ms.MsInfo, plan: Plan, needed: float) -> str:
 
 def fields_per_scan(found: Survey) -> float:
     """Median number of fields in a scan."""
-    per_scan: dict[int, set[int]] = {}
+    per_scan: dict[tuple[int, int], set[int]] = {}
     for visit in found.visits:
-        per_scan.setdefault(visit.scan, set()).add(visit.field)
+        per_scan.setdefault((visit.observation, visit.scan), set()).add(visit.field)
     return float(np.median([len(fields) for fields in per_scan.values()]))
 
 
@@ -424,7 +431,7 @@ def plan_results(
         "n_antenna": plan.n_ant,
         "on_source_s": plan.on_source_s,
         "integration_s": found.integration_s,
-        "n_scans": len({visit.scan for visit in found.visits}),
+        "n_scans": len({(visit.observation, visit.scan) for visit in found.visits}),
         "scan_s": plan.scan_s,
         "image_peak_jy_beam": plan.peak,
         "image_rms_jy_beam": plan.rms,

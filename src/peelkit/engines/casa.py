@@ -414,6 +414,7 @@ def clean(
     datacolumn: str,
     mask: Path | None,
     nsigma: float,
+    observation: str = "",
     resume: bool = False,
     psf_there: bool = False,
 ) -> dict[str, Any]:
@@ -442,6 +443,7 @@ def clean(
         imagename=str(imagename.absolute()),
         field=field,
         spw=spw,
+        observation=observation,
         uvrange=imaging.uvrange,
         datacolumn=datacolumn,
         imsize=[imaging.imsize, imaging.imsize],

@@ -20,7 +20,7 @@ class GainTable:
     ----------
     time_s : ndarray, shape (row,)
         Midpoints [MJD s].
-    antenna, refant, spw, scan : ndarray of int, shape (row,)
+    antenna, refant, spw, scan, observation : ndarray of int, shape (row,)
         Ids; ``refant`` is the one that the row is referred to.
     gain : ndarray of complex, shape (row, pol)
         Solutions, 1 where they failed.
@@ -35,6 +35,7 @@ class GainTable:
     refant: NDArray[np.int64]
     spw: NDArray[np.int64]
     scan: NDArray[np.int64]
+    observation: NDArray[np.int64]
     gain: NDArray[np.complex128]
     failed: NDArray[np.bool_]
     snr: NDArray[np.float64]
@@ -43,6 +44,14 @@ class GainTable:
     def ok(self) -> NDArray[np.bool_]:
         """Solutions that did not fail."""
         return ~self.failed
+
+    @property
+    def spws(self) -> dict[int, list[int]]:
+        """By execution, the spws that solutions are filed under."""
+        return {
+            int(one): sorted({int(spw) for spw in self.spw[self.observation == one]})
+            for one in np.unique(self.observation)
+        }
 
 
 def read_gain_table(path: Path) -> GainTable:
@@ -58,6 +67,7 @@ def read_gain_table(path: Path) -> GainTable:
             refant=column("ANTENNA2"),
             spw=column("SPECTRAL_WINDOW_ID"),
             scan=column("SCAN_NUMBER"),
+            observation=column("OBSERVATION_ID"),
             gain=column("CPARAM")[:, 0, :],
             failed=column("FLAG")[:, 0, :],
             snr=column("SNR")[:, 0, :],
