@@ -133,9 +133,11 @@ def model_check(check: dict[str, Any], path: Path) -> Path:
     above.set_ylabel("amplitude [Jy]")
     above.set_ylim(bottom=0)
     above.legend(frameon=False, fontsize=9)
-    below.axhline(1.0, color="0.8", lw=0.8)
+    below.axhline(0.0, color="0.8", lw=0.8)
+    # As a difference: a good model is off by parts in ten thousand.
+    excess = [100 * (item["ratio"] - 1) for item in bins]
     below.errorbar(
-        middles, [i["ratio"] for i in bins], [i["error"] for i in bins], fmt="o", color="0.2", ms=4
+        middles, excess, [100 * item["error"] for item in bins], fmt="o", color="0.2", ms=4
     )
     if check["lacking_below_m"] is not None:
         below.axvspan(0, check["lacking_below_m"], color=BAD, alpha=0.15, lw=0)
@@ -143,7 +145,7 @@ def model_check(check: dict[str, Any], path: Path) -> Path:
             check["lacking_below_m"], 0.98, " the model lacks flux", va="top", fontsize=9,
             transform=below.get_xaxis_transform(),
         )  # fmt: skip
-    below.set_ylabel("data / model")
+    below.set_ylabel("data - model [%]")
     below.set_xlabel("projected baseline [m]")
     below.set_xlim(left=0)
     return save(figure, path)
