@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import imaging, snr
+from peelkit.core import imaging, snr, snr_physics
 from peelkit.core.measure import measure
 from peelkit.engines.casa import Casa
 from peelkit.errors import DataError, OptionError
@@ -279,21 +279,20 @@ def make_first_image(
         return figures.peak_jy_beam, figures.rms_jy_beam, casa.engine()
 
 
-def physics(info: ms.MsInfo, found: Survey, plan: Plan, spws: Sequence[int]) -> dict[str, Any]:
+def physics(
+    info: ms.MsInfo, found: Survey, plan: Plan, here: snr_physics.Conditions
+) -> dict[str, Any]:
     """What the lecture and the VLA guide would expect to limit these data."""
-    frequency = float(np.mean([info.spws[spw].centre_hz for spw in spws]))
-    shortest = plan.ladder[-1] if plan.ladder else None
     phases = [rung for rung in plan.ladder if rung.calmode == "p"]
     shortest = phases[-1] if phases else None
-    limit = snr.transfer_limit(info.telescope)
     return {
-        "frequency_hz": frequency,
-        "atmosphere": snr.dominant_atmosphere(frequency),
+        "frequency_hz": here.freq_hz,
+        "atmosphere": here.dominant,
         "longest_baseline_m": found.max_uv_m,
         "effective_baseline_m": list(snr.effective_baseline_m(shortest.solint_s))
         if shortest
         else None,
-        "gain_transfer_dynamic_range": limit,
+        "gain_transfer_dynamic_range": snr.transfer_limit(info.telescope),
         "rule_of_thumb_image_snr": snr.rule_of_thumb(plan.n_ant),
         "worth_trying": plan.image_snr >= snr.rule_of_thumb(plan.n_ant),
     }
@@ -365,7 +364,7 @@ def estimate(
         info, ms.select_rows(info, selection), options.model_column, info.channels(selection)
     )
     warnings = weight_warnings(info, found)
-    results = plan_results(info, found, plan, plans, spws)
+    results = plan_results(info, found, plan, plans, spws, field=best, phase_snr=options.phase_snr)
     results["antennas"] = antenna_rows(info, found, plan, signal)
     results["signal_from"] = options.model_column if signal is not None else "peak"
     refusal = None
@@ -410,9 +409,22 @@ def fields_per_scan(found: Survey) -> float:
 
 
 def plan_results(
-    info: ms.MsInfo, found: Survey, plan: Plan, plans: dict[int, Plan], spws: Sequence[int]
+    info: ms.MsInfo,
+    found: Survey,
+    plan: Plan,
+    plans: dict[int, Plan],
+    spws: Sequence[int],
+    *,
+    field: int,
+    phase_snr: float,
 ) -> dict[str, Any]:
-    """Results for the sidecar."""
+    """Results for the sidecar; ``plan`` is that of ``field``."""
+    here = snr_physics.conditions(info, found, field=field, spws=spws)
+    needed = snr_physics.needed_interval_s(
+        plan.rows, phase_snr=phase_snr, integration_s=found.integration_s
+    )
+    angle = snr_physics.parallactic_angle_deg(info, found, field)
+    feed = snr_physics.feeds(info, spws)
     weights = {
         spw: sum(float(v.weight_sum.sum()) for v in found.visits if v.spw == spw) for spw in spws
     }
@@ -437,10 +449,17 @@ def plan_results(
                 **asdict(row),
                 "phase_error_deg": row.phase_error_deg,
                 "amplitude_error_percent": row.amplitude_error_percent,
+                "decorrelation": here.decorrelation(row.solint_s),
             }
             for row in plan.rows
         ],
-        "ladder": [asdict(rung) for rung in plan.ladder],
+        "ladder": [
+            {**asdict(rung), "decorrelation": here.decorrelation(rung.solint_s)}
+            for rung in plan.ladder
+        ],
+        "limited_by_coherence": here.limited(needed) if needed is not None else None,
+        "parallactic_angle_deg": list(angle) if angle else None,
+        "feeds": feed,
         "fields": [
             {
                 "field": field,
@@ -463,7 +482,12 @@ def plan_results(
             }
             for spw in spws
         ],
-        "physics": physics(info, found, plan, spws),
+        "physics": {
+            **physics(info, found, plan, here),
+            **snr_physics.planning(
+                here, needed_s=needed, angle_deg=angle, feed=feed, ladder=plan.ladder
+            ),
+        },
     }
 
 
