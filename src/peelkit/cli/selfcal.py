@@ -11,6 +11,7 @@ from peelkit import sidecar
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
 from peelkit.cli.finish import finish
+from peelkit.cli.selfcal_prepare import prepare_options, prepared_notes
 from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
 
@@ -158,6 +159,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     show_default=True,
     help="Plot gains, rounds and images into the folder.",
 )
+@prepare_options
 @options.overwrite
 @options.common
 @click.pass_context
@@ -183,6 +185,8 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit selfcal 3C273.ms --from 3C273.ms.snr-estimate.peelkit.json
       peelkit selfcal target.ms --field 2 --solint inf --solint 30s --solint inf \\
           --calmode p --calmode p --calmode ap --refant ea10
+      peelkit selfcal target.ms --weights statwt --statwt-fitspw 0:5~20
+      peelkit selfcal target.ms --flag-list reviewed.txt
     """
     from peelkit.core import selfcal as work
     from peelkit.core.verdict import Limits
@@ -230,6 +234,9 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         choices=options.imaging_choices(values),
         plots=values["plots"],
         overwrite=values["overwrite"],
+        weights=values["weights"],
+        statwt_fitspw=values["statwt_fitspw"],
+        flag_list=values["flag_list"],
     )
     with state.progress() as progress:
         outcome = work.selfcal(ms, selection, chosen, progress)
@@ -278,6 +285,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     ]
     for number, item in enumerate(results["rounds"], start=1):
         notes += [f"Round {number}: {line}." for line in item["suspicious"]]
+    notes += prepared_notes(results["prepared"])
     first, final = results["first"], results["final"]
     if results["gaintables"]:
         notes.append(

@@ -17,6 +17,7 @@ import numpy as np
 
 from peelkit.core import commit, imaging, ladder, mosaic, plots, snr, snr_estimate
 from peelkit.core import selfcal_plan as planning
+from peelkit.core import selfcal_prepare as preparing
 from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
 from peelkit.core.measure import measure
@@ -66,6 +67,7 @@ def selfcal(
     check_uvrange(selection.uvrange)
     check_uvrange(options.choices.uvrange)
     data_column = _check(info, options)
+    preparing.check(info, options.weights, options.statwt_fitspw, options.flag_list)
     found = survey(info, replace(selection, uvrange=""), progress)
     fields = mosaic.check_fields(info, found, imaging.field_of_view_rad(info, found, found.spws()))
     rows = ms.select_rows(info, replace(selection, uvrange=""))
@@ -98,7 +100,9 @@ def selfcal(
         )  # fmt: skip
         if resumed:
             state.restore(session)
+            preparing.look_again(session)
         else:
+            preparing.prepare(session)
             _start(session)
         refusal = planning.gate(session)
         if refusal is None:
@@ -243,6 +247,8 @@ def _commit(session: Session) -> tuple[str, ...]:
         with ms.opened(session.info.path) as main:
             if ms.has_cells(main, "WEIGHT_SPECTRUM"):
                 columns["WEIGHT_SPECTRUM"] = "WEIGHT_SPECTRUM"
+    columns |= preparing.columns(session)
+    flags |= preparing.has_new_flags(session)
     path = session.info.path
     with commit.recorded_step(path, COMMAND, casa=session.casa if flags else None) as step:
         commit.write_back(
@@ -258,6 +264,8 @@ def _commit(session: Session) -> tuple[str, ...]:
                 "spw": session.selection.spw,
                 "gaintable": session.best.tables,
                 "applymode": options.applymode,
+                "weights": options.weights,
+                "flag_list": options.flag_list,
             },
         )
     return (*columns, *(("FLAG",) if flags else ()))
@@ -303,6 +311,7 @@ def _results(session: Session, made: list[Path]) -> dict[str, Any]:
         "spwmap": session.best.table_spwmaps,
         "interp": rounds.interp(session, session.best.table_modes),
         "mask_pixels": int(session.mask.sum()),
+        "prepared": preparing.prepared(session),
         "plots": [str(path) for path in made],
     }
 

@@ -59,6 +59,9 @@ class SelfcalOptions:
     choices: imaging.Choices = imaging.Choices()
     plots: bool = True
     overwrite: bool = False
+    weights: str = "keep"
+    statwt_fitspw: str = ""
+    flag_list: Path | None = None
 
 
 @dataclass

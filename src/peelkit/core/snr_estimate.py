@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import imaging, snr, snr_physics
+from peelkit.core import imaging, snr, snr_physics, weights
 from peelkit.core.measure import measure
 from peelkit.engines.casa import Casa
 from peelkit.errors import DataError, OptionError
@@ -363,9 +363,13 @@ def estimate(
     signal = model_signal(
         info, ms.select_rows(info, selection), options.model_column, info.channels(selection)
     )
-    warnings = weight_warnings(info, found)
+    checked = weights.check(
+        info, ms.select_rows(info, selection), column=data_column, channels=info.channels(selection)
+    )
+    warnings = weight_warnings(info, found) + weights.warnings(checked)
     results = plan_results(info, found, plan, plans, spws, field=best, phase_snr=options.phase_snr)
     results["antennas"] = antenna_rows(info, found, plan, signal)
+    results["weights"] = [asdict(each) for each in checked]
     results["signal_from"] = options.model_column if signal is not None else "peak"
     refusal = None
     if not plan.feasible:
@@ -375,7 +379,7 @@ def estimate(
         inputs={"ms": str(path), **({"image": str(options.image)} if options.image else {})},
         parameters={**asdict(selection), "field": ",".join(map(str, fields))},
         reads=(
-            *((data_column,) if engine else ()),
+            data_column,
             "FLAG",
             "WEIGHT",
             *((options.model_column,) if signal is not None else ()),
