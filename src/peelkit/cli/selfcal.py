@@ -11,7 +11,7 @@ from peelkit import sidecar
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
 from peelkit.cli.finish import finish
-from peelkit.cli.selfcal_prepare import prepare_options, prepared_notes
+from peelkit.cli.selfcal_prepare import flag_notes, prepare_options, prepared_notes
 from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
 
@@ -285,7 +285,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     ]
     for number, item in enumerate(results["rounds"], start=1):
         notes += [f"Round {number}: {line}." for line in item["suspicious"]]
-    notes += prepared_notes(results["prepared"])
+    notes += prepared_notes(results["prepared"]) + flag_notes(results["flag_proposals"])
     first, final = results["first"], results["final"]
     if results["gaintables"]:
         notes.append(

@@ -55,5 +55,20 @@ def prepared_notes(prepared: dict[str, Any]) -> list[str]:
     return notes
 
 
+def flag_notes(proposals: list[dict[str, str]]) -> list[str]:
+    """Name what is proposed to flag."""
+    if not proposals:
+        return []
+    shown = [
+        f"{item['antenna'] or 'all antennas'}{' in part' if item['timerange'] else ''} ({item['reason']})"
+        for item in proposals[:4]
+    ]
+    more = f" and {len(proposals) - 4} more" if len(proposals) > 4 else ""
+    return [
+        f"Proposed to flag, in flag_proposals.txt: {'; '.join(shown)}{more}. Nothing of it was flagged; "
+        "review it, and apply it with --flag-list."
+    ]
+
+
 def _ratio(entry: dict[str, Any]) -> str:
     return f"{entry['ratio']:.3g}" if entry["ratio"] is not None else "-"

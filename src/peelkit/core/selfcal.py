@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from peelkit.core import commit, imaging, ladder, mosaic, plots, snr, snr_estimate
+from peelkit.core import commit, imaging, ladder, mosaic, plots, selfcal_flags, snr, snr_estimate
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_prepare as preparing
 from peelkit.core import selfcal_rounds as rounds
@@ -112,6 +112,7 @@ def selfcal(
         _link_final(session)
         made = _plots(session) if options.plots else []
         results = _results(session, made)
+        results["flag_proposals"] = selfcal_flags.propose(session)
         # Last of all, so that nothing remains to be interrupted once the MS has changed.
         writes = _commit(session) if refusal is None else ()
     workspace.close()

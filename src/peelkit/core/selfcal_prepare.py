@@ -16,7 +16,7 @@ from peelkit import sidecar
 from peelkit.core import weights
 from peelkit.core.selfcal_session import Session
 from peelkit.engines import casa as engine
-from peelkit.errors import DataError, OptionError
+from peelkit.errors import DataError, EngineError, OptionError
 from peelkit.io import ms
 from peelkit.io.survey import survey
 from peelkit.selection import parse_spw
@@ -48,7 +48,14 @@ def prepare(session: Session) -> None:
     if options.flag_list is not None:
         session.progress.stage("applying the list of flags")
         before = weights.unflagged(work)
-        engine.flag_by_list(session.casa, work.path, options.flag_list)
+        try:
+            engine.flag_by_list(session.casa, work.path, options.flag_list)
+        except EngineError as error:
+            # The list is the user's: an antenna that is not there, or a word that flagdata does not know.
+            reason = str(error).splitlines()[0].split(" Its log is")[0]
+            raise DataError(
+                f"{options.flag_list}: cannot be applied ({reason}); see {session.workspace.log}, and mend it."
+            ) from error
         flagged = before - weights.unflagged(work)
         record["flags"] = {"list": str(options.flag_list), "flagged": flagged, "unflagged": before}
         log.info("%s: flagged %d of %d samples", options.flag_list, flagged, before)
