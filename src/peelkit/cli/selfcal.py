@@ -11,6 +11,7 @@ from peelkit import sidecar
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
 from peelkit.cli.finish import finish
+from peelkit.cli.selfcal_prepare import flag_notes, prepare_options, prepared_notes
 from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
 
@@ -174,6 +175,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     show_default=True,
     help="Plot gains, rounds and images into the folder.",
 )
+@prepare_options
 @options.overwrite
 @options.common
 @click.pass_context
@@ -199,6 +201,8 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit selfcal 3C273.ms --from 3C273.ms.snr-estimate.peelkit.json
       peelkit selfcal target.ms --field 2 --solint inf --solint 30s --solint inf \\
           --calmode p --calmode p --calmode ap --refant ea10
+      peelkit selfcal target.ms --weights statwt --statwt-fitspw 0:5~20
+      peelkit selfcal target.ms --flag-list reviewed.txt
     """
     from peelkit.core import selfcal as work
     from peelkit.core.verdict import Limits
@@ -251,6 +255,9 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         choices=options.imaging_choices(values),
         plots=values["plots"],
         overwrite=values["overwrite"],
+        weights=values["weights"],
+        statwt_fitspw=values["statwt_fitspw"],
+        flag_list=values["flag_list"],
     )
     with state.progress() as progress:
         outcome = work.selfcal(ms, selection, chosen, progress)
@@ -336,6 +343,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
         notes.append(
             f"Left out, {item['label']}: S/N {item['snr_first']:.1f} to {item['snr_final']:.1f}: {item['verdict']}."
         )
+    notes += prepared_notes(results["prepared"]) + flag_notes(results["flag_proposals"])
     first, final = results["first"], results["final"]
     if results["gaintables"]:
         notes.append(

@@ -23,11 +23,13 @@ from peelkit.core import (
     linechannels,
     mosaic,
     plots,
+    selfcal_flags,
     selfcal_holdout,
     snr,
     snr_estimate,
 )
 from peelkit.core import selfcal_plan as planning
+from peelkit.core import selfcal_prepare as preparing
 from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
 from peelkit.core.measure import measure
@@ -80,6 +82,7 @@ def selfcal(
     data_column = _check(info, options)
     asked = {**asdict(options), **asdict(selection), "overwrite": None}
     selection, options, lines, notes = _line(info, selection, options, data_column)
+    preparing.check(info, options.weights, options.statwt_fitspw, options.flag_list)
     found = survey(info, replace(selection, uvrange=""), progress)
     fields = mosaic.check_fields(info, found, imaging.field_of_view_rad(info, found, found.spws()))
     rows = ms.select_rows(info, replace(selection, uvrange=""))
@@ -112,7 +115,9 @@ def selfcal(
         if resumed:
             state.restore(session)
             _leave_out(session)
+            preparing.look_again(session)
         else:
+            preparing.prepare(session)
             _start(session)
         refusal = planning.gate(session)
         if refusal is None:
@@ -129,6 +134,7 @@ def selfcal(
         results["line_channels"] = [asdict(line) for line in lines]
         results["executions"] = session.executions
         warnings += executions.warnings(session.executions)
+        results["flag_proposals"] = selfcal_flags.propose(session)
         # Last of all, so that nothing remains to be interrupted once the MS has changed.
         writes = _commit(session) if refusal is None else ()
     workspace.close()
@@ -305,6 +311,8 @@ def _commit(session: Session) -> tuple[str, ...]:
         with ms.opened(session.info.path) as main:
             if ms.has_cells(main, "WEIGHT_SPECTRUM"):
                 columns["WEIGHT_SPECTRUM"] = "WEIGHT_SPECTRUM"
+    columns |= preparing.columns(session)
+    flags |= preparing.has_new_flags(session)
     path = session.info.path
     with commit.recorded_step(path, COMMAND, casa=session.casa if flags else None) as step:
         commit.write_back(
@@ -320,6 +328,8 @@ def _commit(session: Session) -> tuple[str, ...]:
                 "spw": session.selection.spw,
                 "gaintable": session.best.tables,
                 "applymode": options.applymode,
+                "weights": options.weights,
+                "flag_list": options.flag_list,
             },
         )
     return (*columns, *(("FLAG",) if flags else ()))
@@ -366,6 +376,7 @@ def _results(session: Session, made: list[Path]) -> dict[str, Any]:
         "interp": interp(session, session.best.table_modes),
         "mask_pixels": int(session.mask.sum()),
         "left_out": selfcal_holdout.check(session),
+        "prepared": preparing.prepared(session),
         "plots": [str(path) for path in made],
     }
 

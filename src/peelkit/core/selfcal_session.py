@@ -62,6 +62,9 @@ class SelfcalOptions:
     choices: imaging.Choices = imaging.Choices()
     plots: bool = True
     overwrite: bool = False
+    weights: str = "keep"
+    statwt_fitspw: str = ""
+    flag_list: Path | None = None
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import imaging, snr
+from peelkit.core import imaging, snr, snr_physics, weights
 from peelkit.core.measure import measure
 from peelkit.engines.casa import Casa
 from peelkit.errors import DataError, OptionError
@@ -286,21 +286,20 @@ def make_first_image(
         return figures.peak_jy_beam, figures.rms_jy_beam, casa.engine()
 
 
-def physics(info: ms.MsInfo, found: Survey, plan: Plan, spws: Sequence[int]) -> dict[str, Any]:
+def physics(
+    info: ms.MsInfo, found: Survey, plan: Plan, here: snr_physics.Conditions
+) -> dict[str, Any]:
     """What the lecture and the VLA guide would expect to limit these data."""
-    frequency = float(np.mean([info.spws[spw].centre_hz for spw in spws]))
-    shortest = plan.ladder[-1] if plan.ladder else None
     phases = [rung for rung in plan.ladder if rung.calmode == "p"]
     shortest = phases[-1] if phases else None
-    limit = snr.transfer_limit(info.telescope)
     return {
-        "frequency_hz": frequency,
-        "atmosphere": snr.dominant_atmosphere(frequency),
+        "frequency_hz": here.freq_hz,
+        "atmosphere": here.dominant,
         "longest_baseline_m": found.max_uv_m,
         "effective_baseline_m": list(snr.effective_baseline_m(shortest.solint_s))
         if shortest
         else None,
-        "gain_transfer_dynamic_range": limit,
+        "gain_transfer_dynamic_range": snr.transfer_limit(info.telescope),
         "rule_of_thumb_image_snr": snr.rule_of_thumb(plan.n_ant),
         "worth_trying": plan.image_snr >= snr.rule_of_thumb(plan.n_ant),
     }
@@ -371,9 +370,13 @@ def estimate(
     signal = model_signal(
         info, ms.select_rows(info, selection), options.model_column, info.channels(selection)
     )
-    warnings = weight_warnings(info, found)
-    results = plan_results(info, found, plan, plans, spws)
+    checked = weights.check(
+        info, ms.select_rows(info, selection), column=data_column, channels=info.channels(selection)
+    )
+    warnings = weight_warnings(info, found) + weights.warnings(checked)
+    results = plan_results(info, found, plan, plans, spws, field=best, phase_snr=options.phase_snr)
     results["antennas"] = antenna_rows(info, found, plan, signal)
+    results["weights"] = [asdict(each) for each in checked]
     results["signal_from"] = options.model_column if signal is not None else "peak"
     refusal = None
     if not plan.feasible:
@@ -383,7 +386,7 @@ def estimate(
         inputs={"ms": str(path), **({"image": str(options.image)} if options.image else {})},
         parameters={**asdict(selection), "field": ",".join(map(str, fields))},
         reads=(
-            *((data_column,) if engine else ()),
+            data_column,
             "FLAG",
             "WEIGHT",
             *((options.model_column,) if signal is not None else ()),
@@ -417,9 +420,22 @@ def fields_per_scan(found: Survey) -> float:
 
 
 def plan_results(
-    info: ms.MsInfo, found: Survey, plan: Plan, plans: dict[int, Plan], spws: Sequence[int]
+    info: ms.MsInfo,
+    found: Survey,
+    plan: Plan,
+    plans: dict[int, Plan],
+    spws: Sequence[int],
+    *,
+    field: int,
+    phase_snr: float,
 ) -> dict[str, Any]:
-    """Results for the sidecar."""
+    """Results for the sidecar; ``plan`` is that of ``field``."""
+    here = snr_physics.conditions(info, found, field=field, spws=spws)
+    needed = snr_physics.needed_interval_s(
+        plan.rows, phase_snr=phase_snr, integration_s=found.integration_s
+    )
+    angle = snr_physics.parallactic_angle_deg(info, found, field)
+    feed = snr_physics.feeds(info, spws)
     weights = {
         spw: sum(float(v.weight_sum.sum()) for v in found.visits if v.spw == spw) for spw in spws
     }
@@ -444,10 +460,17 @@ def plan_results(
                 **asdict(row),
                 "phase_error_deg": row.phase_error_deg,
                 "amplitude_error_percent": row.amplitude_error_percent,
+                "decorrelation": here.decorrelation(row.solint_s),
             }
             for row in plan.rows
         ],
-        "ladder": [asdict(rung) for rung in plan.ladder],
+        "ladder": [
+            {**asdict(rung), "decorrelation": here.decorrelation(rung.solint_s)}
+            for rung in plan.ladder
+        ],
+        "limited_by_coherence": here.limited(needed) if needed is not None else None,
+        "parallactic_angle_deg": list(angle) if angle else None,
+        "feeds": feed,
         "fields": [
             {
                 "field": field,
@@ -470,7 +493,12 @@ def plan_results(
             }
             for spw in spws
         ],
-        "physics": physics(info, found, plan, spws),
+        "physics": {
+            **physics(info, found, plan, here),
+            **snr_physics.planning(
+                here, needed_s=needed, angle_deg=angle, feed=feed, ladder=plan.ladder
+            ),
+        },
     }
 
 

@@ -319,6 +319,44 @@ def apply_gains(casa: Casa, ms: Path, **arguments: Any) -> None:
     casa.run("applycal", vis=str(ms.absolute()), flagbackup=False, **arguments)
 
 
+def derive_weights(casa: Casa, ms: Path, *, timebin_s: float, fitspw: str, corrected: bool) -> None:
+    """Run statwt: WEIGHT and, if it is filled, WEIGHT_SPECTRUM from the scatter.
+
+    With a CORRECTED_DATA statwt must be told to take it: of DATA it would then change SIGMA only
+    (measured), since WEIGHT is for CORRECTED_DATA. SIGMA is left to the caller: of CORRECTED_DATA it
+    does not change it. Flags are never backed up here, since peelkit does it by name.
+    """
+    casa.run(
+        "statwt",
+        vis=str(ms.absolute()),
+        datacolumn="corrected" if corrected else "data",
+        timebin=f"{timebin_s:g}s",
+        fitspw=fitspw,
+        flagbackup=False,
+    )
+
+
+def nominal_weights(casa: Casa, ms: Path, *, spectrum: bool) -> None:
+    """Run initweights: weights from bandwidth and integration time.
+
+    Without ``spectrum`` a WEIGHT_SPECTRUM would keep the old weights, and be preferred to WEIGHT.
+    """
+    casa.run("initweights", vis=str(ms.absolute()), wtmode="nyq", dowtsp=spectrum)
+
+
+def flag_by_list(casa: Casa, ms: Path, path: Path, *, action: str = "apply") -> dict[str, Any]:
+    """Run flagdata with a list of commands; with ``action='calculate'`` nothing is written."""
+    result = casa.run(
+        "flagdata",
+        vis=str(ms.absolute()),
+        mode="list",
+        inpfile=[str(path.absolute())],
+        action=action,
+        flagbackup=False,
+    )
+    return dict(result or {})
+
+
 # Beyond this power a mosaic is blank: no field has weight to speak of there, and CASA's primary beams,
 # which the model is divided by, are good to a few per cent of the peak only. At CASA's own 0.2 a bright
 # source on the rim, whose sidelobes cover the mosaic, could not be modelled.

@@ -45,12 +45,13 @@ PARALLEL_HANDS = frozenset({"I", "RR", "LL", "XX", "YY"})
 
 @dataclass(frozen=True)
 class Antenna:
-    """One row of ANTENNA: ITRF position [m] and dish diameter [m]."""
+    """One row of ANTENNA: ITRF position [m], dish diameter [m], and mount, such as ALT-AZ."""
 
     id: int
     name: str
     position_m: tuple[float, float, float]
     diameter_m: float
+    mount: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,12 +196,14 @@ def read_info(path: Path) -> MsInfo:
                 str(name),
                 (float(position[0]), float(position[1]), float(position[2])),
                 float(size),
+                str(mount),
             )
-            for number, (name, position, size) in enumerate(
+            for number, (name, position, size, mount) in enumerate(
                 zip(
                     sub.getcol("NAME"),
                     sub.getcol("POSITION"),
                     sub.getcol("DISH_DIAMETER"),
+                    sub.getcol("MOUNT"),
                     strict=True,
                 )
             )
