@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from peelkit import sidecar
-from peelkit.cli import options
+from peelkit.cli import options, selfcal_calibrate
 from peelkit.cli.console import TextTable
 from peelkit.cli.finish import finish
 from peelkit.cli.state import RunState
@@ -125,7 +125,8 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     "--model",
     type=options.PATH,
     multiple=True,
-    help="Model image [Jy/pixel] for the first round, once for each Taylor term.",
+    help="Model image [Jy/pixel] for the first round, once for each Taylor term; with --term a calibrator: "
+    "point:1.0Jy, point:1Jy,alpha=-0.7@3GHz, 3C48, 3C138, 3C147, 3C286 or standard (by its position).",
 )
 @click.option(
     "--flux-range",
@@ -158,6 +159,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     show_default=True,
     help="Plot gains, rounds and images into the folder.",
 )
+@selfcal_calibrate.calibrator_options
 @options.overwrite
 @options.common
 @click.pass_context
@@ -177,13 +179,25 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
     a sidecar that 'peelkit image-residual --like' reads. An interrupted run goes on where it was if it
     is started again. Exit status 5 if no round helped: MS is then as it was.
 
+    With --term a source whose model is known is calibrated instead: delays, bandpass and gains in the order
+    given, once, without images; applied to it (nearest solution) and to --apply-to (linear in time). With
+    --apply solutions of another run are put on MS.
+
     \b
     Examples:
       peelkit selfcal 3C273.ms
       peelkit selfcal 3C273.ms --from 3C273.ms.snr-estimate.peelkit.json
       peelkit selfcal target.ms --field 2 --solint inf --solint 30s --solint inf \\
           --calmode p --calmode p --calmode ap --refant ea10
+      peelkit selfcal day.ms --field 3C286 --model 3C286 --term K --term B --term G --out flux.cal
+      peelkit selfcal day.ms --field J1445 --model point:1Jy --term G --pre flux.cal --flux-from flux.cal \\
+          --apply-to target --out gain.cal --overwrite
+      peelkit selfcal line.ms --apply continuum.ms.selfcal.peelkit.json
     """
+    values["spwmap"] = _spwmap(values["spwmap"])
+    if selfcal_calibrate.asked(ctx, values):
+        selfcal_calibrate.run(ctx, ms, selection, values)
+        return
     from peelkit.core import selfcal as work
     from peelkit.core.verdict import Limits
 
@@ -217,7 +231,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         datacolumn=values["datacolumn"],
         applymode=values["applymode"],
         interp=values["interp"] or "",
-        spwmap=_spwmap(values["spwmap"]),
+        spwmap=values["spwmap"],
         calwt=values["calwt"],
         rounds=values["rounds"],
         phase_snr=values["phase_snr"],
