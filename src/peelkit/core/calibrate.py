@@ -392,6 +392,9 @@ def _plots(job: Job, solved: list[Solved]) -> list[Path]:
         elif item.term.kind == "B":
             made += plots_calibrate.bandpass(item.content, stem)
         else:
-            table = caltable.read_gain_table(item.table.path)
-            made += plots.gains(table, names, stem, calmode=item.term.calmode)
+            # As applied: on the flux scale.
+            path = Path(item.record.get("caltable_flux_scaled", item.table.path))
+            table = caltable.read_gain_table(path)
+            rest = float(np.median(np.abs(table.gain[table.ok])))
+            made += plots.gains(table, names, stem, calmode=item.term.calmode, rest=rest)
     return made
