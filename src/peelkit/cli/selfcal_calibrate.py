@@ -44,7 +44,8 @@ def calibrator_options(function: F) -> F:
                 type=click.Choice(["K", "B", "G", "T"]),
                 multiple=True,
                 help="Calibrate on a known source (--model): K delays, B bandpass, G gains, T gains of both "
-                "polarisations; each is solved with those before it applied. No imaging, no rounds.",
+                "polarisations; each is solved with those before it applied. --solint, --calmode, --combine: once for "
+                "G and T, or once for each term. No imaging, no rounds.",
             ),
             click.option(
                 "--apply-to",

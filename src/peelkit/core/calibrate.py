@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from peelkit.core import calibrate_flux as fluxscale
+from peelkit.core import calibrate_earlier as earlier_runs
 from peelkit.core import calibrate_model as modelling
+from peelkit.core import calibrate_write as writing
 from peelkit.core import commit, plots, plots_calibrate, snr_estimate
 from peelkit.core.calibrate_check import check_corrected
 from peelkit.core.calibrate_plan import (
@@ -28,11 +27,11 @@ from peelkit.core.calibrate_plan import (
     parse_model,
 )
 from peelkit.core.calibrate_solve import Job, Solved, solve_terms
-from peelkit.core.calibrate_tables import Earlier, Table, find, match_spws, write_record
+from peelkit.core.calibrate_tables import find, write_record
 from peelkit.core.selfcal import choose_refants
 from peelkit.core.workspace import fingerprint, make_copy, open_workspace
 from peelkit.engines import casa as engine
-from peelkit.errors import DataError, OptionError
+from peelkit.errors import OptionError
 from peelkit.io import caltable, ms
 from peelkit.io.survey import survey
 from peelkit.outcome import Outcome
@@ -40,8 +39,6 @@ from peelkit.progress import Progress
 from peelkit.selection import Selection, check_uvrange
 
 log = logging.getLogger(__name__)
-
-COMMAND = "selfcal"
 
 
 def calibrate(
@@ -83,7 +80,7 @@ def calibrate(
     check_uvrange(selection.uvrange)
     column = info.data_column(options.datacolumn)
     fields, others = check_data(info, selection, options)
-    earlier = _earlier(info, selection, options, [term.kind for term in terms])
+    earlier = earlier_runs.tables_before(info, selection, options, [term.kind for term in terms])
     reference = find(options.flux_from) if options.flux_from else None
     found = survey(info, replace(selection, uvrange=""), progress)
     warnings = snr_estimate.weight_warnings(info, found)
@@ -93,7 +90,7 @@ def calibrate(
     name = info.fields[fields[0]].name
     folder = options.out or path.with_name(f"{path.stem}.{_plain(name)}.cal")
     parameters = {**asdict(options), **asdict(selection), "overwrite": None}
-    _keep_apart(folder, earlier.tables, reference)
+    earlier_runs.keep_apart(folder, earlier.tables, reference)
     workspace, _ = open_workspace(
         folder, fingerprint(info, parameters), overwrite=options.overwrite
     )
@@ -126,9 +123,9 @@ def calibrate(
         tables = [*earlier.tables, *(item.table for item in solved)]
         flux: list[dict[str, Any]] = []
         if refusal is None and reference is not None:
-            scale, flux = _bootstrap(job, solved, reference, fluxes, name)
+            scale, flux = earlier_runs.bootstrap(job, solved, reference, fluxes, name)
             fluxes = {spw: fluxes[spw] * scale.get(spw, 1.0) for spw in fluxes}
-            tables = [*earlier.tables, *(_scaled(item, scale) for item in solved)]
+            tables = [*earlier.tables, *(earlier_runs.scaled(item, scale) for item in solved)]
             assert isinstance(model, PointModel)
             modelling.write_point(work, own, model, scale=scale)
         elif refusal is None:
@@ -147,14 +144,14 @@ def calibrate(
         check: list[dict[str, Any]] = []
         if refusal is None:
             progress.stage("applying")
-            applied = _apply(job, tables, others)
+            applied = writing.apply(job, tables, others)
             check = check_corrected(work, own, selection)
         made = _plots(job, solved) if options.plots else []
         warnings += _warnings(solved, options, others)
         writes: tuple[str, ...] = ()
         if refusal is None:
             modelling.fill_others(info, work, rows, fields)
-            writes = _commit(job, info, rows, tables, progress)
+            writes = writing.write(job, info, rows, tables, progress)
         made_by = casa.engine()
     workspace.close()
     return Outcome(
@@ -188,169 +185,6 @@ def calibrate(
 def _plain(name: str) -> str:
     """A field's name as part of a file's."""
     return re.sub(r"[^A-Za-z0-9_.+-]", "_", name)
-
-
-def _keep_apart(folder: Path, tables: Sequence[Table], reference: Earlier | None) -> None:
-    """Refuse to replace the folder that the earlier tables are in."""
-    used = [*tables, *(reference.tables if reference else ())]
-    if any(item.path.absolute().parent == folder.absolute() for item in used):
-        raise OptionError(
-            f"--out {folder}: has the tables that --pre or --flux-from name; give another."
-        )
-
-
-def _earlier(
-    info: ms.MsInfo, selection: Selection, options: CalibrateOptions, kinds: list[str]
-) -> Earlier:
-    """Tables of --pre. Of a run's, those that this run solves for itself are left out.
-
-    Gains go with the source that they were solved on: G or T of another are not applied where this one
-    gets its own.
-    """
-    gains = {"G", "T"}
-    own = set(kinds) | (gains if gains & set(kinds) else set())
-    kept: list[Table] = []
-    spws = list(info.channels(selection))
-    for text in options.pre:
-        for item in find(text).tables:
-            if item.given:
-                spwmap, _ = match_spws(caltable.read_cal_table(item.path), info, spws)
-                kept.append(replace(item, spwmap=tuple(spwmap)))
-            elif item.kind not in own:
-                kept.append(item)
-            else:
-                log.info("%s: left out, since this run solves %s", item.path, item.kind)
-    return Earlier(tuple(kept))
-
-
-def _bootstrap(
-    job: Job, solved: list[Solved], reference: Earlier, fluxes: dict[int, float], name: str
-) -> tuple[dict[int, float], list[dict[str, Any]]]:
-    """True over assumed flux of each spw, from the gains of this source and of the reference."""
-    theirs = [item for item in reference.tables if item.kind in "GT" and "a" in item.calmode]
-    own = [item for item in solved if "a" in item.term.calmode]
-    kinds = {item.term.kind for item in own}
-    if not theirs or {item.kind for item in theirs} != kinds:
-        raise DataError(
-            f"{job.options.flux_from}: has no amplitude gains of type {' or '.join(sorted(kinds))} to "
-            "compare with; solve the same terms on the flux calibrator first."
-        )
-    bandpass = [str(item.path.absolute()) for item in reference.tables if item.kind == "B"]
-    here = [str(item.path.absolute()) for item in job.earlier if item.kind == "B"]
-    if all(item.given for item in theirs):
-        here = bandpass  # nothing is known of what a table given by path was solved with
-    if bandpass != here:
-        raise DataError(
-            f"{job.options.flux_from}: its gains have another bandpass "
-            f"({', '.join(bandpass) or 'none'}) than these ({', '.join(here) or 'none'}); give its "
-            "folder as --pre too."
-        )
-    contents = [caltable.read_cal_table(item.path) for item in theirs]
-    scale: dict[int, float] = {}
-    records = []
-    for spw in sorted(fluxes):
-        found = fluxscale.transfer(own[-1].content, contents, spw)
-        if found is None:
-            raise DataError(
-                f"{job.options.flux_from}: no antenna has gains of both sources in spw {spw}; solve the "
-                "same spws on both."
-            )
-        scale[spw] = found.factor
-        records.append(
-            {
-                "field": name,
-                "spw": spw,
-                "flux_jy": fluxes[spw] * found.factor,
-                "flux_error_jy": fluxes[spw] * found.factor * found.error,
-                "scatter_percent": 100 * found.scatter,
-                "ratios": found.ratios,
-                "source": f"gains of {reference.field or job.options.flux_from}",
-            }
-        )
-    return scale, records
-
-
-def _scaled(item: Solved, scale: dict[int, float]) -> Table:
-    """Table on the flux scale: gains of an assumed flux are too large by the root of true over it."""
-    if "a" not in item.term.calmode:
-        return item.table
-    target = item.table.path.with_name(f"{item.term.name}.flux.cal")
-    caltable.copy_scaled(
-        item.table.path, target, {spw: factor**-0.5 for spw, factor in scale.items()}
-    )
-    item.record["caltable_flux_scaled"] = str(target)
-    return replace(item.table, path=target)
-
-
-def _apply(job: Job, tables: Sequence[Table], others: list[int]) -> list[dict[str, Any]]:
-    """Apply to the calibrator (nearest solutions) and to other fields (linear in time)."""
-    per_obs = "perobs" if job.found.n_observations > 1 else ""
-    records = []
-    for fields, gains in ((job.fields, "nearest"), (others, job.options.interp or "linear")):
-        if not fields:
-            continue
-        interp = [(gains if item.kind in "GT" else "nearest") for item in tables]
-        interp = [word if "perobs" in word else f"{word}{per_obs}" for word in interp]
-        arguments = {
-            "gaintable": [str(item.path.absolute()) for item in tables],
-            "spwmap": [list(item.spwmap) for item in tables],
-            "interp": interp,
-        }
-        engine.apply_gains(
-            job.casa, job.work.path,
-            field=",".join(map(str, fields)),
-            calwt=job.options.calwt,
-            applymode=job.options.applymode,
-            parang=job.options.parang,
-            **arguments,
-        )  # fmt: skip
-        arguments["gaintables"] = [str(item.path) for item in tables]
-        del arguments["gaintable"]
-        records += [{"field": job.work.fields[field].name, **arguments} for field in fields]
-    return records
-
-
-def _commit(
-    job: Job,
-    info: ms.MsInfo,
-    rows: NDArray[np.int64],
-    tables: Sequence[Table],
-    progress: Progress,
-) -> tuple[str, ...]:
-    """Write the result into the user's MS, in one step."""
-    options = job.options
-    columns = commit_columns(info, options.datacolumn, calwt=options.calwt)
-    columns["MODEL_DATA"] = "model"
-    flags = options.applymode == "calflag"
-    with commit.recorded_step(info.path, COMMAND, casa=job.casa if flags else None) as step:
-        commit.write_back(
-            info, job.work, rows, step, columns=columns, flags=flags, progress=progress
-        )
-        ms.add_history(
-            info.path,
-            command=COMMAND,
-            message=f"peelkit selfcal: calibrated on {options.model}, tables in {job.workspace.folder}",
-            parameters={
-                "field": job.field,
-                "model": options.model,
-                "term": options.terms,
-                "apply_to": options.apply_to,
-                "gaintable": [str(item.path) for item in tables],
-                "applymode": options.applymode,
-            },
-        )
-    return (*columns, *(("FLAG",) if flags else ()))
-
-
-def commit_columns(info: ms.MsInfo, datacolumn: str, *, calwt: bool) -> dict[str, str]:
-    """Columns that applying writes, and what rows that were not selected get in a new one."""
-    columns = {"CORRECTED_DATA": "DATA" if datacolumn == "data" else "CORRECTED_DATA"}
-    if calwt:
-        columns["WEIGHT"] = "WEIGHT"
-        with ms.opened(info.path) as main:
-            if ms.has_cells(main, "WEIGHT_SPECTRUM"):
-                columns["WEIGHT_SPECTRUM"] = "WEIGHT_SPECTRUM"
-    return columns
 
 
 def _parang_reason(info: ms.MsInfo, options: CalibrateOptions) -> str:

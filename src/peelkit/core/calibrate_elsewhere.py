@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from peelkit.core import commit
-from peelkit.core.calibrate import COMMAND, commit_columns
 from peelkit.core.calibrate_tables import Table, antenna_ids, find, match_spws
+from peelkit.core.calibrate_write import COMMAND, commit_columns
 from peelkit.core.workspace import Workspace, fingerprint, make_copy, open_workspace
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError, OptionError
@@ -203,7 +203,7 @@ def _fit(
         log.info(
             "%s: antennas matched by name, with other numbers than in %s", table.path, info.path
         )
-    return Fitted(table, content, path, spwmap, _interp(table, content, found, options, ratios), ratios,
+    return Fitted(table, content, path, spwmap, _interp(table, content, options, ratios), ratios,
                   renumbered)  # fmt: skip
 
 
@@ -221,7 +221,6 @@ def _own_spwmap(
 def _interp(
     table: Table,
     content: caltable.CalTable,
-    found: Survey,
     options: ApplyOptions,
     ratios: dict[int, float],
 ) -> str:
@@ -230,9 +229,10 @@ def _interp(
         return "nearest"
     if options.interp:
         return options.interp
-    scaled = any(abs(ratio - 1) > SCALED_FROM for ratio in ratios.values())
-    word = "linearPD" if scaled and "p" in (table.calmode or "p") else "linear"
-    return word + ("perobs" if found.n_observations > 1 else "")
+    if any(abs(ratio - 1) > SCALED_FROM for ratio in ratios.values()) and "p" in table.calmode:
+        return "linearPD"
+    # As it was applied where it was solved; executions are those of another MS here.
+    return (table.interp or "linear").removesuffix("perobs")
 
 
 def _warnings(fitted: Sequence[Fitted], found: Survey) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from peelkit.core.calibrate_plan import (
@@ -14,7 +15,7 @@ from peelkit.core.calibrate_plan import (
     PointModel,
     StandardModel,
     band,
-    separation_deg,
+    position,
 )
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError
@@ -105,11 +106,10 @@ def match(field: ms.Field, wanted: str) -> str:
     DataError
         If another was wanted: setjy would put the flux of one on the structure of the other.
     """
+    centre = position(field)
     there = ""
     for name, (ra, dec) in CALIBRATORS.items():
-        apart = separation_deg(math.radians(ra), math.radians(dec), field.ra_rad, field.dec_rad)
-        # B1950 fields are up to a degree away from where the list has them; setjy converts by itself.
-        if apart < MATCH_DEG or (field.frame == "B1950" and apart < 1.0):
+        if centre.separation(SkyCoord(ra * u.deg, dec * u.deg)).deg < MATCH_DEG:
             there = name
     if wanted and there != wanted:
         raise DataError(

@@ -6,12 +6,17 @@ demonstration of Marvil, "Calibration" (seed 001): delay, bandpass, complex gain
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
+from peelkit.io.frames import astropy_frame
 from peelkit.selection import Selection, parse_solint
 
 # What each term is, for people.
@@ -35,8 +40,11 @@ CALIBRATORS = {
     "3C380": (277.3824000, 48.7462000),
 }  # fmt: skip
 
-# setjy finds a source by name, else by position within about this [deg].
+# A field within this of a standard source is that source [deg].
 MATCH_DEG = 1 / 60
+
+# Fields within this are pointings at one source.
+SAME_ARCSEC = 1.0
 
 # The VLA's bands [Hz]: upper end, and letter of the model images.
 BANDS = (
@@ -159,27 +167,30 @@ def make_terms(options: CalibrateOptions) -> list[Term]:
     each scan.
     """
     count = len(options.terms)
+    gains = any(kind in "GT" for kind in options.terms)
     for word, given in (
         ("solint", options.solints), ("calmode", options.calmodes), ("combine", options.combines),
     ):  # fmt: skip
         if len(given) not in (0, 1, count):
             raise OptionError(
-                f"--{word}: given {len(given)} times; give it once, or once for each of {count} terms."
+                f"--{word}: given {len(given)} times; give it once (for G and T), or once for each of "
+                f"{count} terms."
             )
     made: list[Term] = []
     for number, kind in enumerate(options.terms):
-        solint = _nth(options.solints, number, "inf")
+        # One word for all is meant for the gains, if there are any.
+        lone = kind in "GT" or not gains
+        solint = _nth(options.solints, number, "inf", lone=lone)
         if kind != "B" or "," not in solint:
             parse_solint(solint)
         usual = "scan" if kind == "B" else ""
-        combine = _nth(options.combines, number, usual).replace(" ", "")
+        combine = _nth(options.combines, number, usual, lone=lone).replace(" ", "")
         unknown = set(filter(None, combine.split(","))) - {"scan", "spw", "field", "obs"}
         if unknown or (kind == "B" and "spw" in combine):
             raise OptionError(
                 f"--combine {combine}: for {kind} use {'scan, field' if kind == 'B' else 'scan, spw, field'}."
             )
-        # One mode for all is meant for the gains.
-        calmode = _nth(options.calmodes, number, "ap") if kind in "GT" else ""
+        calmode = _nth(options.calmodes, number, "ap", lone=lone) if kind in "GT" else ""
         seen = sum(item.kind == kind for item in made)
         made.append(Term(kind, f"{kind}{seen + 1}" if seen else kind, solint, combine, calmode))
     if options.calmodes and not any(item.kind in "GT" for item in made):
@@ -187,10 +198,10 @@ def make_terms(options: CalibrateOptions) -> list[Term]:
     return made
 
 
-def _nth(given: tuple[str, ...], number: int, default: str) -> str:
-    if not given:
-        return default
-    return given[number] if len(given) > 1 else given[0]
+def _nth(given: tuple[str, ...], number: int, default: str, *, lone: bool) -> str:
+    if len(given) > 1:
+        return given[number]
+    return given[0] if given and lone else default
 
 
 def check_data(
@@ -213,9 +224,10 @@ def check_data(
     fields = info.field_ids(selection)
     names = [f"{field}={info.fields[field].name}" for field in fields]
     first = info.fields[fields[0]]
-    if any(_apart_deg(info.fields[field], first) > 1 / 3600 for field in fields):
+    if any(_apart_arcsec(info.fields[field], first) > SAME_ARCSEC for field in fields):
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         raise OptionError(
-            f"--field {selection.field or '(all)'}: {', '.join(names)} are several sources; name the "
+            f"--field {selection.field or '(all)'}: {', '.join(names[:6])}{more} are several sources; name the "
             "one that --model describes."
         )
     others = info.field_ids(Selection(field=options.apply_to)) if options.apply_to else []
@@ -232,8 +244,8 @@ def check_data(
     }
     if options.parang and len(hands) < 4:
         raise DataError(
-            f"{info.path}: has {', '.join(sorted(hands))} only, which the parallactic angle leaves alone "
-            "or which CASA cannot rotate; leave --parang out."
+            f"{info.path}: has {', '.join(sorted(hands))} only: the parallactic angle needs all four "
+            "correlations; leave --parang out."
         )
     present = {"CORRECTED_DATA", "MODEL_DATA"} & info.columns
     if present and not options.overwrite:
@@ -244,16 +256,24 @@ def check_data(
     return fields, [field for field in others if field not in fields]
 
 
-def _apart_deg(one: ms.Field, two: ms.Field) -> float:
-    return separation_deg(one.ra_rad, one.dec_rad, two.ra_rad, two.dec_rad)
+def _apart_arcsec(one: ms.Field, two: ms.Field) -> float:
+    """Distance of two fields of one MS, which share a frame."""
+    east = math.remainder(one.ra_rad - two.ra_rad, 2 * math.pi) * math.cos(one.dec_rad)
+    return math.degrees(math.hypot(east, one.dec_rad - two.dec_rad)) * 3600
 
 
-def separation_deg(ra1: float, dec1: float, ra2: float, dec2: float) -> float:
-    """Angle between two positions [rad], in degrees (haversine)."""
-    import math
+def position(field: ms.Field) -> SkyCoord:
+    """ICRS position of a field's phase centre.
 
-    h = (
-        math.sin((dec2 - dec1) / 2) ** 2
-        + math.cos(dec1) * math.cos(dec2) * math.sin((ra2 - ra1) / 2) ** 2
-    )
-    return math.degrees(2 * math.asin(math.sqrt(h)))
+    Raises
+    ------
+    DataError
+        If its frame is none of the fixed ones.
+    """
+    frame = astropy_frame(field.frame)
+    if frame is None:
+        raise DataError(
+            f"field {field.name}: its position in {field.frame} is that of a moving source, which is no "
+            "standard calibrator here; give its flux as --model point:...Jy."
+        )
+    return SkyCoord(field.ra_rad * u.rad, field.dec_rad * u.rad, frame=frame).icrs

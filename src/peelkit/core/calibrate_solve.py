@@ -74,7 +74,7 @@ def solve_terms(job: Job, terms: Sequence[Term]) -> list[Solved]:
         helper: dict[str, Any] | None = None
         if term.kind == "B" and not any("p" in item.calmode for item in applied):
             phases, helper = _phases(job, term, applied)
-            applied = [*applied, phases]
+            applied = [*applied, *phases]
         item = _solve(job, term, applied, helper)
         done.append(item)
         log.info(
@@ -86,7 +86,9 @@ def solve_terms(job: Job, terms: Sequence[Term]) -> list[Solved]:
     return done
 
 
-def _phases(job: Job, term: Term, applied: list[Table]) -> tuple[Table, dict[str, Any]]:
+def _phases(
+    job: Job, term: Term, applied: list[Table]
+) -> tuple[list[Table], dict[str, Any] | None]:
     """Phases on a short interval, so that the long one of a bandpass does not average them away.
 
     They are used for the bandpass only: what is applied to the data in the end are its own gains.
@@ -98,12 +100,14 @@ def _phases(job: Job, term: Term, applied: list[Table]) -> tuple[Table, dict[str
         tried, failed = read_cal_table(path).counts(job.found.antennas)
         if tried and failed <= HELPER_FAILED * tried:
             break
+    if failed == tried:
+        return [], None  # as will the bandpass, which says so
     log.info("phases every %s hold the data together for %s", solint, term.name)
     record = {
         "term": "G", "solint": solint, "calmode": "p", "solutions": tried, "solutions_failed": failed,
         "caltable": str(path),
     }  # fmt: skip
-    return Table(path, "G", "p"), record
+    return [Table(path, "G", "p")], record
 
 
 def _solve(job: Job, term: Term, applied: list[Table], helper: dict[str, Any] | None) -> Solved:

@@ -33,6 +33,8 @@ class Table:
         ``p``, ``a``, ``ap``; empty for K and B.
     spwmap : tuple of int
         Spw of the table for each spw of the MS that was solved; empty for its own.
+    interp : str
+        How it was applied in time; empty for the usual.
     given : bool
         Named by path, so that nothing is known but what is in it.
     """
@@ -41,6 +43,7 @@ class Table:
     kind: str
     calmode: str = ""
     spwmap: tuple[int, ...] = ()
+    interp: str = ""
     given: bool = False
 
 
@@ -76,7 +79,7 @@ def write_record(
             {
                 **asdict(item),
                 "path": item.path.name
-                if item.path.absolute().parent == folder.absolute()
+                if item.path.resolve().parent == folder.resolve()
                 else str(item.path.absolute()),
             }
             for item in tables
@@ -137,6 +140,7 @@ def _from_record(folder: Path) -> Earlier:
                 item["kind"],
                 item["calmode"],
                 tuple(item["spwmap"]),
+                item["interp"],
                 item["given"],
             )
             for item in record["tables"]
@@ -154,14 +158,21 @@ def _from_sidecar(path: Path) -> Earlier:
     results = sidecar.read(path, "selfcal")["results"]
     if "tables" in results:  # of a calibration
         tables = tuple(
-            Table(Path(t["path"]), t["kind"], t["calmode"], tuple(t["spwmap"]), t["given"])
+            Table(
+                Path(t["path"]),
+                t["kind"],
+                t["calmode"],
+                tuple(t["spwmap"]),
+                t["interp"],
+                t["given"],
+            )
             for t in results["tables"]
         )
     else:
         tables = tuple(
-            Table(Path(name), "", "", tuple(spwmap or ()))
-            for name, spwmap in zip(
-                results.get("gaintables", []), results.get("spwmap", []), strict=False
+            Table(Path(name), "", "", tuple(spwmap or ()), str(interp))
+            for name, spwmap, interp in zip(
+                results["gaintables"], results["spwmap"], results["interp"], strict=True
             )
         )
     if not tables:
@@ -218,7 +229,8 @@ def match_spws(
     list of int
         CASA's spwmap.
     dict of float
-        For each of ``spws`` its centre frequency over that of the spw it gets its solutions from.
+        For each of ``spws`` its centre frequency over that of the spw it is likest in the MS that was
+        solved.
 
     Raises
     ------
@@ -235,6 +247,7 @@ def match_spws(
     ratios = {}
     for spw in spws:
         own = _band(info.spws[spw])
+        # In the MS that was solved; of which the solutions may be filed under another spw.
         best = _likest(own, table, sources)
         if table.kind == "B" and _overlap(own, table.bands_hz[best]) == 0:
             raise DataError(
@@ -245,7 +258,7 @@ def match_spws(
         if taken not in solved:
             taken = _likest(own, table, solved)
         result[spw] = taken
-        ratios[spw] = sum(own) / sum(table.bands_hz[taken])
+        ratios[spw] = sum(own) / sum(table.bands_hz[best])
     return result, ratios
 
 
