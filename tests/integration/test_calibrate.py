@@ -181,6 +181,29 @@ def test_solutions_fit_another_ms_whose_spws_and_antennas_are_numbered_otherwise
         assert "CORRECTED_DATA" not in main.colnames()
 
 
+def test_phases_of_a_path_delay_are_scaled_to_another_frequency(invoke, tmp_path: Path) -> None:
+    # The same path errors at 3 and 4.2 GHz: the same random numbers, phases in the ratio of the frequencies.
+    ratio = 4.2e9 / 3e9
+    common = {"n_antenna": 10, "n_scan": 1, "n_chan": (1,), "chan_width_hz": 1e6, "seed": 5}
+    make_ms(tmp_path / "low.ms", MsRecipe(freq_hz=3e9, phase_rms_deg=20, **common))
+    make_ms(
+        tmp_path / "high.ms",
+        MsRecipe(freq_hz=4.2e9, phase_rms_deg=20 * ratio, sigma_jy=1e-4, **common),
+    )
+    invoke(
+        "selfcal", "low.ms", "--model", "point:1Jy", "--term", "G", "--calmode", "p", "--out", "low.cal",
+        "--no-plots",
+    )  # fmt: skip
+    said = invoke("selfcal", "high.ms", "--apply", "low.cal/G.cal")
+    assert "ratio 1.4" in said.stderr and "linearPD" in said.stdout
+    # What is left is the noise of the solutions, 0.05 / sqrt(9 baselines x 12 times) rad, scaled, of two
+    # antennas; of 20 independent ones. Unscaled phases would leave 0.4 x 20 deg x sqrt 2 = 0.2 rad.
+    phase = np.angle(column("high.ms", "CORRECTED_DATA")[:, 0, :])
+    mean = phase.reshape(12, -1).mean(axis=0)
+    expected = ratio * math.sqrt(2) * 0.05 / math.sqrt(9 * 12)
+    assert np.std(mean) == pytest.approx(expected, rel=0.35)
+
+
 def test_tables_of_another_array_are_refused(invoke, day) -> None:
     folder, _ = day
     shutil.copytree(folder / "raw.ms", "array.ms")

@@ -105,6 +105,8 @@ def apply_elsewhere(
     for content in contents:
         antenna_ids(content, info, found.antennas.tolist())
         match_spws(content, info, found.spws())
+        if options.spwmap:
+            _own_spwmap(options.spwmap, content, info, found.spws())
     parameters = {**asdict(options), **asdict(selection), "overwrite": None}
     workspace, _ = open_workspace(
         folder, fingerprint(info, parameters), overwrite=options.overwrite
