@@ -23,6 +23,7 @@ import pytest
         ("--model point:1Jy --term G --calmode p --flux-from x", "needs --term G"),
         ("--model point:1Jy --term B --calmode p", "only G and T have one"),
         ("--model point:1 --term G", "use point:1.0Jy"),
+        ("--model 3C286 --term G --standard mine", "setjy knows Perley-Butler 2017"),
     ],
 )
 def test_what_does_not_go_together_is_refused(invoke, point_ms, words: str, said: str) -> None:

@@ -224,9 +224,9 @@ def test_what_cannot_be_solved_is_said_and_leaves_the_ms(invoke, tmp_path: Path)
     assert "one channel" in one.stderr
     wrong = invoke(*common, "3C286", "--term", "G", code=3)
     assert "not at the position of 3C286" in wrong.stderr
-    unknown = invoke(*common, "standard", "--term", "G", "--overwrite", code=3)
+    unknown = invoke(*common, "standard", "--term", "G", code=3)
     assert "does not know this source" in unknown.stderr
-    none = invoke(*common, "point:1Jy", "--term", "G", "--minsnr", "50", "--overwrite", code=5)
+    none = invoke(*common, "point:1Jy", "--term", "G", "--minsnr", "50", code=5)
     assert "all solutions of G failed" in none.stderr
     with table("x.ms", ack=False) as main:
         assert not {"CORRECTED_DATA", "MODEL_DATA"} & set(main.colnames())

@@ -6,8 +6,10 @@ and to other fields.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,9 @@ from peelkit.core.calibrate_plan import (
 from peelkit.core.calibrate_solve import Job, Solved, solve_terms
 from peelkit.core.calibrate_tables import find, write_record
 from peelkit.core.selfcal import choose_refants
-from peelkit.core.workspace import fingerprint, make_copy, open_workspace
+from peelkit.core.workspace import Workspace, fingerprint, make_copy, open_workspace
 from peelkit.engines import casa as engine
-from peelkit.errors import OptionError
+from peelkit.errors import DataError, EngineError, OptionError
 from peelkit.io import caltable, ms
 from peelkit.io.survey import survey
 from peelkit.outcome import Outcome
@@ -98,7 +100,7 @@ def calibrate(
     work, bad = make_copy(workspace, info, rows, column)
     if bad:
         warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
-    with engine.Casa(workspace.log) as casa:
+    with _closed_if_refused(workspace), engine.Casa(workspace.log) as casa:
         job = Job(casa, work, workspace, options, selection, fields, found, refants, earlier.tables)
         own = ms.select_rows(work, Selection(field=job.field))
         progress.stage("model of the calibrator")
@@ -180,6 +182,16 @@ def calibrate(
         warnings=tuple(warnings),
         refusal=refusal,
     )
+
+
+@contextlib.contextmanager
+def _closed_if_refused(workspace: Workspace) -> Iterator[None]:
+    """Leave nothing to go on with where an error says that the same could not succeed."""
+    try:
+        yield
+    except (DataError, OptionError, EngineError):
+        workspace.close()
+        raise
 
 
 def _plain(name: str) -> str:

@@ -27,6 +27,13 @@ MINBLPERANT = 4
 
 STANDARD = "Perley-Butler 2017"
 
+# Those that setjy knows.
+STANDARDS = (
+    STANDARD, "Perley-Butler 2013", "Perley-Butler 2010", "Perley-Taylor 99", "Perley-Taylor 95",
+    "Perley 90", "Baars", "Scaife-Heald 2012", "Stevens-Reynolds 2016", "Butler-JPL-Horizons 2012",
+    "Butler-JPL-Horizons 2010",
+)  # fmt: skip
+
 # Sources that have model images in CASA's data, or that its standards know: J2000 right ascension and
 # declination [deg] (Perley & Butler 2017, ApJS 230, 7, table 1).
 CALIBRATORS = {
@@ -166,6 +173,8 @@ def make_terms(options: CalibrateOptions) -> list[Term]:
     By themselves: delays for each scan, one bandpass of all scans, gains (amplitude and phase) for
     each scan.
     """
+    if options.standard not in STANDARDS:
+        raise OptionError(f"--standard {options.standard}: setjy knows {', '.join(STANDARDS)}.")
     count = len(options.terms)
     gains = any(kind in "GT" for kind in options.terms)
     for word, given in (
