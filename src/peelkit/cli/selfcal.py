@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from peelkit import sidecar
-from peelkit.cli import options
+from peelkit.cli import options, selfcal_calibrate
 from peelkit.cli.console import TextTable
 from peelkit.cli.finish import finish
 from peelkit.cli.selfcal_prepare import flag_notes, prepare_options, prepared_notes
@@ -142,7 +142,8 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     "--model",
     type=options.PATH,
     multiple=True,
-    help="Model image [Jy/pixel] for the first round, once for each Taylor term.",
+    help="Model image [Jy/pixel] for the first round, once for each Taylor term; with --term a calibrator: "
+    "point:1.0Jy, point:1Jy,alpha=-0.7@3GHz, 3C48, 3C138, 3C147, 3C286 or standard (by its position).",
 )
 @click.option(
     "--flux-range",
@@ -176,6 +177,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     help="Plot gains, rounds and images into the folder.",
 )
 @prepare_options
+@selfcal_calibrate.calibrator_options
 @options.overwrite
 @options.common
 @click.pass_context
@@ -195,6 +197,10 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
     a sidecar that 'peelkit image-residual --like' reads. An interrupted run goes on where it was if it
     is started again. Exit status 5 if no round helped: MS is then as it was.
 
+    With --term a source whose model is known is calibrated instead: delays, bandpass and gains in the order
+    given, once, without images; applied to it (nearest solution) and to --apply-to (linear in time). With
+    --apply solutions of another run are put on MS.
+
     \b
     Examples:
       peelkit selfcal 3C273.ms
@@ -203,7 +209,15 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
           --calmode p --calmode p --calmode ap --refant ea10
       peelkit selfcal target.ms --weights statwt --statwt-fitspw 0:5~20
       peelkit selfcal target.ms --flag-list reviewed.txt
+      peelkit selfcal day.ms --field 3C286 --model 3C286 --term K --term B --term G --out flux.cal
+      peelkit selfcal day.ms --field J1445 --model point:1Jy --term G --pre flux.cal --flux-from flux.cal \\
+          --apply-to target --out gain.cal --overwrite
+      peelkit selfcal line.ms --apply continuum.ms.selfcal.peelkit.json
     """
+    values["spwmap"] = _spwmap(values["spwmap"])
+    if selfcal_calibrate.asked(ctx, values):
+        selfcal_calibrate.run(ctx, ms, selection, values)
+        return
     from peelkit.core import selfcal as work
     from peelkit.core.verdict import Limits
 
@@ -237,7 +251,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         datacolumn=values["datacolumn"],
         applymode=values["applymode"],
         interp=values["interp"] or "",
-        spwmap=_spwmap(values["spwmap"]),
+        spwmap=values["spwmap"],
         calwt=values["calwt"],
         fallback=not (values["combine"] or values["gaintype"])
         if values["fallback"] is None

@@ -20,8 +20,15 @@ GOOD, BAD = "#009E73", "#CC79A7"
 COLUMNS = 5
 
 
-def gains(table: GainTable, names: Sequence[str], stem: Path, *, calmode: str) -> list[Path]:
+def gains(
+    table: GainTable, names: Sequence[str], stem: Path, *, calmode: str, rest: float = 1.0
+) -> list[Path]:
     """Phase (and amplitude) against time for each antenna, and S/N per antenna.
+
+    Parameters
+    ----------
+    rest : float
+        Amplitude that is marked: 1 in self-calibration.
 
     Returns
     -------
@@ -34,7 +41,7 @@ def gains(table: GainTable, names: Sequence[str], stem: Path, *, calmode: str) -
         made.append(
             _per_antenna(
                 table, np.degrees(np.angle(good)), names,
-                Path(f"{stem}.phase.png"), "phase [deg]", symmetric=True,
+                Path(f"{stem}.phase.png"), "phase [deg]", rest=0.0,
             )
         )  # fmt: skip
     if calmode in ("a", "ap"):
@@ -45,7 +52,7 @@ def gains(table: GainTable, names: Sequence[str], stem: Path, *, calmode: str) -
                 names,
                 Path(f"{stem}.amplitude.png"),
                 "amplitude",
-                symmetric=False,
+                rest=rest,
             )
         )
     made.append(_snr(table, names, Path(f"{stem}.snr.png")))
@@ -73,7 +80,7 @@ def _per_antenna(
     path: Path,
     label: str,
     *,
-    symmetric: bool,
+    rest: float,
 ) -> Path:
     antennas = [a for a in np.unique(table.antenna) if table.ok[table.antenna == a].any()]
     rows = max(1, math.ceil(len(antennas) / COLUMNS))
@@ -81,17 +88,18 @@ def _per_antenna(
     axes = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
     minutes, breaks = compressed_minutes(table.time_s)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if symmetric:
+    # Phases are about 0, amplitudes are not.
+    if rest == 0:
         top = max(1.0, min(180.0, 1.15 * max(abs(low), abs(high))))
         low, high = -top, top
     else:
-        pad = max(0.02, 0.1 * (high - low))
-        low, high = min(low, 1.0) - pad, max(high, 1.0) + pad
+        pad = max(0.02 * rest, 0.1 * (high - low))
+        low, high = min(low, rest) - pad, max(high, rest) + pad
     # One marker a solution; many solutions want small ones.
     size = 5 if np.unique(table.time_s).size < 40 else 2.5
     for axis, antenna in zip(axes.flat, antennas, strict=False):
         mine = table.antenna == antenna
-        axis.axhline(0.0 if symmetric else 1.0, color="0.8", lw=0.8, zorder=0)
+        axis.axhline(rest, color="0.8", lw=0.8, zorder=0)
         for edge in breaks:
             axis.axvline(edge, color="0.85", lw=0.8, ls=":", zorder=0)
         for hand in range(values.shape[1]):
