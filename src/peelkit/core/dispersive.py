@@ -90,16 +90,9 @@ class Design:
         """Phases [rad] of parameters (antenna, parameter), shape (antenna, chan, hand)."""
         return np.einsum("ak,kch->ach", x, self.columns)
 
-    def index(self, name: str, hand: int) -> int | None:
-        """Which parameter ``name`` of a hand is."""
-        return next(
-            (
-                k
-                for k, own in enumerate(self.names)
-                if own == name and self.hands[k] in (None, hand)
-            ),
-            None,
-        )
+    def which(self, name: str) -> list[int]:
+        """Parameters called ``name``, one for each hand (TEC: one)."""
+        return [k for k, own in enumerate(self.names) if own == name]
 
 
 @dataclass(frozen=True)
