@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from peelkit.selection import Selection
 
 
+# Kinds of peelkit.core.dispersive; named as in QuartiCal.
+FITTED = (
+    "delay", "delay_and_offset", "tec", "tec_and_offset", "delay_and_tec", "delay_tec_and_offset",
+)  # fmt: skip
+
+
 def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     return click.option(f"--{name}", name, type=kind, multiple=True, help=help_text, **keywords)
 
@@ -48,8 +54,9 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 )
 @_many(
     "gaintype",
-    click.Choice(["G", "T"]),
-    "G for each polarisation, T for both together; once, or once for each solint [default: G].",
+    click.Choice(["G", "T", "K", *FITTED]),
+    "G for each polarisation, T for both together, K for CASA's delay of each spw; the others are fitted over "
+    "all spws together (see below); once, or once for each solint [default: G].",
 )
 @options.from_option("Follow the ladder in the sidecar of 'peelkit snr-estimate'.")
 @click.option(
@@ -172,6 +179,12 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
     solved one by one (--combine field solves for all together), and every field gets the solutions
     nearest in time.
 
+    --gaintype delay, delay_and_offset, tec, tec_and_offset, delay_and_tec and delay_tec_and_offset fit the
+    phase offset + 2 pi delay (frequency - reference) - 8.448e9 Hz TEC [TECU] / frequency to all channels of all
+    spws together, in rounds with calmode p: for phases that turn over the band (low frequencies, wide bands).
+    Delay and offset are of each polarisation, TEC is of both. The solutions are a bandpass table, their
+    parameters are in a JSON beside it; phase rounds (G, T) that follow build on them.
+
     All work is done on a copy of the selected data. At the end CORRECTED_DATA and MODEL_DATA are
     written ('peelkit undo' puts back what was there); the best image is final.image in the folder, with
     a sidecar that 'peelkit image-residual --like' reads. An interrupted run goes on where it was if it
@@ -183,6 +196,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit selfcal 3C273.ms --from 3C273.ms.snr-estimate.peelkit.json
       peelkit selfcal target.ms --field 2 --solint inf --solint 30s --solint inf \\
           --calmode p --calmode p --calmode ap --refant ea10
+      peelkit selfcal low.ms --solint 60s --solint 60s --gaintype tec_and_offset --gaintype G
     """
     from peelkit.core import selfcal as work
     from peelkit.core.verdict import Limits

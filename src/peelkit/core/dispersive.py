@@ -86,6 +86,11 @@ class Design:
                 columns.append(column)
         return cls(kind, tuple(names), tuple(hands), np.array(columns), freq_hz, centre)
 
+    @property
+    def needs_turns(self) -> bool:
+        """Without an offset a delay must have the phase right too, and not just its slope."""
+        return "delay" in self.names and "offset" not in self.names
+
     def phases(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Phases [rad] of parameters (antenna, parameter), shape (antenna, chan, hand)."""
         return np.einsum("ak,kch->ach", x, self.columns)

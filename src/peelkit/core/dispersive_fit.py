@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core.dispersive import Cross, Design, inverse, solve
-from peelkit.core.dispersive_search import LEAST_SNR, search
+from peelkit.core.dispersive_search import LEAST_SNR, search, turned
 
 # Fraction of the likelihood's gain, and steps, at which Newton's method ends.
 CONVERGED = 1e-9
@@ -70,6 +70,12 @@ def fit(cross: Cross, design: Design, refants: list[int], *, minsnr: float, n_an
     # baselines as they are: data that made an image are not incoherent.
     for known in (np.arange(n_antenna) == reference, live):
         found = _refined(cross, design, search(cross, design, known & live, reference, live), reference, least)  # fmt: skip
+        while design.needs_turns:
+            again = turned(cross, design, found.x, reference)
+            better = _refined(cross, design, again, reference, least)
+            if better.likelihood <= found.likelihood * (1 + CONVERGED):
+                break
+            found = better
         if best is None or found.likelihood > best.likelihood:
             best = found
         if not best.failed[live].any():

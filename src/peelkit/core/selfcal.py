@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from peelkit.core import commit, imaging, ladder, mosaic, plots, snr, snr_estimate
+from peelkit.core import commit, imaging, ladder, mosaic, plots, selfcal_terms, snr, snr_estimate
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
@@ -138,6 +138,13 @@ def _check(info: ms.MsInfo, options: SelfcalOptions) -> str:
             raise OptionError("--calmode goes with --solint intervals; --solint auto chooses it.")
         if len(options.combines) > 1 or len(options.gaintypes) > 1:
             raise OptionError("--combine and --gaintype are given once with --solint auto.")
+        for gaintype in options.gaintypes:
+            # The automatic ladder goes on to amplitudes.
+            if selfcal_terms.is_over_frequency(gaintype):
+                raise OptionError(
+                    f"--gaintype {gaintype} goes with named intervals, such as --solint inf --solint 60s "
+                    f"--gaintype {gaintype} --gaintype G."
+                )
     if options.spwmap and (
         len(options.spwmap) < len(info.spws) or max(options.spwmap) >= len(info.spws)
     ):
@@ -147,10 +154,12 @@ def _check(info: ms.MsInfo, options: SelfcalOptions) -> str:
         )
     if options.plan is None and options.solints != ("auto",):
         # Refused now rather than after the first image.
-        ladder.explicit_rungs(
+        rungs = ladder.explicit_rungs(
             options.solints, calmodes=options.calmodes, combines=options.combines,
             gaintypes=options.gaintypes, minsnr=options.minsnr, scan_s=1.0, integration_s=1.0,
         )  # fmt: skip
+        for rung in rungs:
+            selfcal_terms.check(rung.gaintype, rung.calmode)
     column = info.data_column(options.datacolumn)
     present = {"CORRECTED_DATA", "MODEL_DATA"} & info.columns
     if present and not options.overwrite:

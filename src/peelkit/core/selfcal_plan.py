@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from peelkit.core import ladder, mosaic, snr, snr_estimate
+from peelkit.core import ladder, mosaic, selfcal_terms, snr, snr_estimate
 from peelkit.core import selfcal_session as state
 from peelkit.core.measure import Figures
 from peelkit.core.selfcal_session import Session
@@ -209,13 +209,14 @@ def _field_rung_snr(
         intervals=[(rung.solint, length)],
         shares=share,
     )
-    spw = "spw" if "spw" in combine and len(share.spw) > 1 else ""
-    gaintype = rung.gaintype if share.two_hands else "G"
+    together = "spw" in combine or selfcal_terms.is_fitted(rung.gaintype)
+    spw = "spw" if together and len(share.spw) > 1 else ""
+    gaintype = "T" if rung.gaintype == "T" and share.two_hands else "G"
     found = next(row.snr for row in rows if (row.combine, row.gaintype) == (spw, gaintype))
     if "field" in combine:
         # All that see the source, if their scans are combined too; else those of one scan.
-        together = noise**2
+        fields = noise**2
         if "scan" not in combine:
-            together = min(together, snr_estimate.fields_per_scan(session.found))
-        found *= math.sqrt(max(together, 1.0))
+            fields = min(fields, snr_estimate.fields_per_scan(session.found))
+        found *= math.sqrt(max(fields, 1.0))
     return found

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from peelkit.core import imaging, modelcol, snr, solutions
+from peelkit.core import imaging, modelcol, selfcal_terms, snr, solutions
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_session as state
 from peelkit.core.selfcal_session import Best, Session
@@ -61,31 +62,10 @@ def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> di
     solved = planning.fields_to_solve(session, rung)
     write_model(session, number)
     base = base_tables(session, rung)
-    caltable = session.workspace.path(f"gain{number}.{rung.calmode}.{rung.solint}.g")
+    caltable = session.workspace.path(selfcal_terms.table_name(number, rung))
     engine.remove_table(caltable)
     spwmap = list(options.spwmap) or combined_spwmap(session, rung)
-    engine.solve_gains(
-        session.casa,
-        session.work.path,
-        caltable,
-        field=",".join(map(str, solved)),
-        spw=session.selection.spw,
-        solint=casa_solint(rung, session.found.integration_s),
-        combine=rung.combine,
-        refant=",".join(session.refants),
-        refantmode="flex",
-        minsnr=rung.minsnr,
-        minblperant=options.minblperant
-        or snr.recommended_minblperant(len(session.found.antennas), calmode=rung.calmode),
-        gaintype=rung.gaintype,
-        calmode=rung.calmode,
-        solnorm=options.solnorm and rung.calmode != "p",
-        uvrange=session.selection.uvrange,
-        gaintable=[str(session.workspace.path(name).absolute()) for name in base.tables],
-        spwmap=base.table_spwmaps,
-        interp=interp(session, base.table_modes),
-        parang=False,
-    )
+    _solve(session, rung, caltable, base, solved)
     table = read_gain_table(caltable)
     tried, failed = solutions.count(table, session.found.antennas.tolist())
     names = [antenna.name for antenna in session.info.antennas]
@@ -132,6 +112,36 @@ def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> di
     return record
 
 
+def _solve(session: Session, rung: snr.Rung, caltable: Path, base: Best, fields: list[int]) -> None:
+    """Solve one round: gaincal, or the fit over all spws."""
+    options = session.options
+    if selfcal_terms.is_fitted(rung.gaintype):
+        selfcal_terms.solve(session, rung, caltable, fields)
+        return
+    engine.solve_gains(
+        session.casa,
+        session.work.path,
+        caltable,
+        field=",".join(map(str, fields)),
+        spw=session.selection.spw,
+        solint=casa_solint(rung, session.found.integration_s),
+        combine=rung.combine,
+        refant=",".join(session.refants),
+        refantmode="flex",
+        minsnr=rung.minsnr,
+        minblperant=options.minblperant
+        or snr.recommended_minblperant(len(session.found.antennas), calmode=rung.calmode),
+        gaintype=rung.gaintype,
+        calmode=rung.calmode,
+        solnorm=options.solnorm and rung.calmode != "p",
+        uvrange=session.selection.uvrange,
+        gaintable=[str(session.workspace.path(name).absolute()) for name in base.tables],
+        spwmap=base.table_spwmaps,
+        interp=interp(session, base.table_modes),
+        parang=False,
+    )
+
+
 def open_mask(session: Session, number: int, before: State) -> float:
     """Open the mask a little, and clean the best image in it, so that both images of a round compare.
 
@@ -173,11 +183,9 @@ def write_model(session: Session, number: int) -> None:
 
 
 def base_tables(session: Session, rung: snr.Rung) -> Best:
-    """Tables applied on the fly: none for phases, the best phases for amplitudes."""
+    """Tables applied on the fly: delays and TEC for phases, all the best phases for amplitudes."""
     best = session.best
-    if rung.calmode == "p":
-        return Best()
-    keep = [index for index, mode in enumerate(best.table_modes) if mode == "p"]
+    keep = selfcal_terms.kept_for(best, rung)
     return Best(
         [best.tables[index] for index in keep],
         [best.table_spwmaps[index] for index in keep],
@@ -219,7 +227,8 @@ def reset_corrected(session: Session) -> None:
 
 def combined_spwmap(session: Session, rung: snr.Rung) -> list[int]:
     """Every spw gets the combined solutions, which CASA files under the first spw of the solve."""
-    if "spw" not in rung.combine:
+    # Delays and TEC of all spws are filed under each.
+    if "spw" not in rung.combine or selfcal_terms.is_fitted(rung.gaintype):
         return []
     return [min(session.found.spws())] * len(session.info.spws)
 
