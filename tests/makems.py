@@ -15,6 +15,9 @@ from casacore.tables import default_ms, default_ms_subtable, makearrcoldesc, mak
 C = 299792458.0
 LATITUDE, LONGITUDE = math.radians(34.079), math.radians(-107.618)
 HANDS = {1: (5,), 2: (5, 8), 4: (5, 6, 7, 8)}
+# XX, XY, YX, YY in place of RR, RL, LR, LL.
+LINEAR = 4
+TEC_RAD_HZ = -8.44797245e9
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,12 @@ class MsRecipe:
     # Noise of each spw over sigma_jy; the weights know.
     spw_noise: tuple[float, ...] = ()
     weight_spectrum: bool = False
+    # Gain phases that change over the band, for each antenna: 2 pi delay nu + TEC_RAD_HZ tec / nu.
+    delay_ns: tuple[float, ...] = ()
+    tec_tecu: tuple[float, ...] = ()
+    linear_feeds: bool = False
+    # Q, U, V [Jy] of the point at the phase centre, in the frame of the feeds.
+    polarised: tuple[float, float, float] = (0.0, 0.0, 0.0)
     flagged_antennas: tuple[int, ...] = ()
     truth: dict[str, object] = field(default_factory=dict)
 
@@ -134,8 +143,14 @@ def make_ms(path: Path, recipe: MsRecipe) -> dict[str, np.ndarray]:
                 model[:, channel] += flux
             data = np.zeros((n_base, freq.size, recipe.n_corr), dtype=np.complex64)
             for hand, corr in enumerate(hands):
-                g = gains[index, :, hand]
-                data[:, :, corr] = model * (g[one] * g[two].conj())[:, None]
+                g = gains[index, :, hand, None] * band_gains(recipe, freq)
+                own = model + hand_sign(corr) * polarised_hand(recipe)
+                data[:, :, corr] = own * (g[one] * g[two].conj())
+            if recipe.n_corr == 4:
+                for corr, (p, q) in ((1, (0, 1)), (2, (1, 0))):
+                    band = band_gains(recipe, freq)
+                    g, h = (gains[index, :, hand, None] * band for hand in (p, q))
+                    data[:, :, corr] = cross_hand(recipe, corr) * g[one] * h[two].conj()
             noise = rng.normal(0, sigma, (2, *data.shape))
             data += noise[0] + 1j * noise[1]
             flag = np.zeros(data.shape, dtype=bool)
@@ -161,6 +176,32 @@ def make_ms(path: Path, recipe: MsRecipe) -> dict[str, np.ndarray]:
     ms.close()
     _subtables(path, recipe, positions, ra, dec)
     return {"gains": gains, "times": times}
+
+
+def band_gains(recipe: MsRecipe, freq: np.ndarray) -> np.ndarray:
+    """Gains that change over the band, shape (antenna, chan)."""
+    phase = np.zeros((recipe.n_antenna, freq.size))
+    if recipe.delay_ns:
+        phase += 2e-9 * np.pi * np.outer(recipe.delay_ns, freq)
+    if recipe.tec_tecu:
+        phase += TEC_RAD_HZ * np.outer(recipe.tec_tecu, 1 / freq)
+    return np.exp(1j * phase)
+
+
+def hand_sign(corr: int) -> int:
+    """XX = I + Q, YY = I - Q; RR = I + V, LL = I - V."""
+    return 1 if corr == 0 else -1
+
+
+def polarised_hand(recipe: MsRecipe) -> float:
+    """What the first parallel hand has more than I."""
+    return recipe.polarised[0 if recipe.linear_feeds else 2]
+
+
+def cross_hand(recipe: MsRecipe, corr: int) -> complex:
+    """XY = U + iV, YX = U - iV; RL = Q + iU, LR = Q - iU."""
+    real, imaginary = recipe.polarised[1:] if recipe.linear_feeds else recipe.polarised[:2]
+    return complex(real, imaginary if corr == 1 else -imaginary)
 
 
 def channel_freq(recipe: MsRecipe, spw: int) -> np.ndarray:
@@ -220,8 +261,11 @@ def _subtables(path: Path, recipe: MsRecipe, positions: np.ndarray, ra: float, d
         "MEAS_FREQ_REF": [5] * n_spw, "NET_SIDEBAND": [1] * n_spw, "IF_CONV_CHAIN": [0] * n_spw,
         "FREQ_GROUP": [0] * n_spw, "FREQ_GROUP_NAME": [""] * n_spw,
     })  # fmt: skip
-    codes = HANDS[recipe.n_corr]
-    product = {5: (0, 0), 6: (0, 1), 7: (1, 0), 8: (1, 1)}
+    shift = LINEAR if recipe.linear_feeds else 0
+    codes = [code + shift for code in HANDS[recipe.n_corr]]
+    product = {
+        n + m: pair for n in (5, 9) for m, pair in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)])
+    }
     fill("POLARIZATION", 1, {
         "NUM_CORR": [recipe.n_corr], "CORR_TYPE": [np.array(codes)],
         "CORR_PRODUCT": [np.array([product[code] for code in codes])],
@@ -245,7 +289,7 @@ def _subtables(path: Path, recipe: MsRecipe, positions: np.ndarray, ra: float, d
     })  # fmt: skip
     feed = {
         "ANTENNA_ID": list(range(n_ant)), "SPECTRAL_WINDOW_ID": [-1] * n_ant,
-        "NUM_RECEPTORS": [2] * n_ant, "POLARIZATION_TYPE": [["R", "L"]] * n_ant,
+        "NUM_RECEPTORS": [2] * n_ant, "POLARIZATION_TYPE": [["X", "Y"] if recipe.linear_feeds else ["R", "L"]] * n_ant,
         "POL_RESPONSE": [np.eye(2, dtype=complex)] * n_ant, "RECEPTOR_ANGLE": [np.zeros(2)] * n_ant,
         "BEAM_OFFSET": [np.zeros((2, 2))] * n_ant, "POSITION": [np.zeros(3)] * n_ant,
         "BEAM_ID": [-1] * n_ant, "TIME": [0.0] * n_ant, "INTERVAL": [1e30] * n_ant,

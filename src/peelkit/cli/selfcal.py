@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from peelkit.selection import Selection
 
 
+# Kinds of peelkit.core.dispersive; named as in QuartiCal.
+FITTED = (
+    "delay", "delay_and_offset", "tec", "tec_and_offset", "delay_and_tec", "delay_tec_and_offset",
+)  # fmt: skip
+
+
 def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     return click.option(f"--{name}", name, type=kind, multiple=True, help=help_text, **keywords)
 
@@ -49,8 +55,9 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 )
 @_many(
     "gaintype",
-    click.Choice(["G", "T"]),
-    "G for each polarisation, T for both together; once, or once for each solint [default: G].",
+    click.Choice(["G", "T", "K", *FITTED]),
+    "G for each polarisation, T for both together, K for CASA's delay of each spw; the others are fitted over "
+    "all spws together (see below); once, or once for each solint [default: G].",
 )
 @options.from_option("Follow the ladder in the sidecar of 'peelkit snr-estimate'.")
 @click.option(
@@ -192,6 +199,12 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
     solved one by one (--combine field solves for all together), and every field gets the solutions
     nearest in time.
 
+    --gaintype delay, delay_and_offset, tec, tec_and_offset, delay_and_tec and delay_tec_and_offset fit the
+    phase offset + 2 pi delay (frequency - reference) - 8.448e9 Hz TEC [TECU] / frequency to all channels of all
+    spws together, in rounds with calmode p: for phases that turn over the band (low frequencies, wide bands).
+    Delay and offset are of each polarisation, TEC is of both. The solutions are a bandpass table, their
+    parameters are in a JSON beside it; phase rounds (G, T) that follow build on them.
+
     All work is done on a copy of the selected data. At the end CORRECTED_DATA and MODEL_DATA are
     written ('peelkit undo' puts back what was there); the best image is final.image in the folder, with
     a sidecar that 'peelkit image-residual --like' reads. An interrupted run goes on where it was if it
@@ -213,6 +226,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit selfcal day.ms --field J1445 --model point:1Jy --term G --pre flux.cal --flux-from flux.cal \\
           --apply-to target --out gain.cal --overwrite
       peelkit selfcal line.ms --apply continuum.ms.selfcal.peelkit.json
+      peelkit selfcal low.ms --solint 60s --solint 60s --gaintype tec_and_offset --gaintype G
     """
     values["spwmap"] = _spwmap(values["spwmap"])
     if selfcal_calibrate.asked(ctx, values):

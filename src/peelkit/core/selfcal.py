@@ -25,6 +25,7 @@ from peelkit.core import (
     plots,
     selfcal_flags,
     selfcal_holdout,
+    selfcal_terms,
     snr,
     snr_estimate,
 )
@@ -165,6 +166,13 @@ def _check(info: ms.MsInfo, options: SelfcalOptions) -> str:
             raise OptionError("--calmode goes with --solint intervals; --solint auto chooses it.")
         if len(options.combines) > 1 or len(options.gaintypes) > 1:
             raise OptionError("--combine and --gaintype are given once with --solint auto.")
+        for gaintype in options.gaintypes:
+            # The automatic ladder goes on to amplitudes.
+            if selfcal_terms.is_over_frequency(gaintype):
+                raise OptionError(
+                    f"--gaintype {gaintype} goes with named intervals, such as --solint inf --solint 60s "
+                    f"--gaintype {gaintype} --gaintype G."
+                )
     if options.spwmap and (
         len(options.spwmap) < len(info.spws) or max(options.spwmap) >= len(info.spws)
     ):
@@ -174,10 +182,12 @@ def _check(info: ms.MsInfo, options: SelfcalOptions) -> str:
         )
     if options.plan is None and options.solints != ("auto",):
         # Refused now rather than after the first image.
-        ladder.explicit_rungs(
+        rungs = ladder.explicit_rungs(
             options.solints, calmodes=options.calmodes, combines=options.combines,
             gaintypes=options.gaintypes, minsnr=options.minsnr, scan_s=1.0, integration_s=1.0,
         )  # fmt: skip
+        for rung in rungs:
+            selfcal_terms.check(rung.gaintype, rung.calmode)
     column = info.data_column(options.datacolumn)
     present = {"CORRECTED_DATA", "MODEL_DATA"} & info.columns
     if present and not options.overwrite:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from peelkit.core import ladder, mosaic, snr, snr_estimate, spwmaps
+from peelkit.core import ladder, mosaic, selfcal_terms, snr, snr_estimate, spwmaps
 from peelkit.core import selfcal_session as state
 from peelkit.core.measure import Figures
 from peelkit.core.selfcal_session import Session
@@ -221,14 +221,14 @@ def _field_rung_snr(
         found *= math.sqrt(2)
     if "baseband" in combine:
         found *= math.sqrt(_baseband_share(session, field))
-    elif "spw" not in combine:
+    elif "spw" not in combine and not selfcal_terms.is_fitted(rung.gaintype):
         found *= math.sqrt(sorted(share.spw)[len(share.spw) // 2])
     if "field" in combine:
         # All that see the source, if their scans are combined too; else those of one scan.
-        together = noise**2
+        fields = noise**2
         if "scan" not in combine:
-            together = min(together, snr_estimate.fields_per_scan(session.found))
-        found *= math.sqrt(max(together, 1.0))
+            fields = min(fields, snr_estimate.fields_per_scan(session.found))
+        found *= math.sqrt(max(fields, 1.0))
     return found
 
 

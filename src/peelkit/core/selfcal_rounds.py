@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from peelkit.core import imaging, modelcol, snr, solutions
+from peelkit.core import imaging, modelcol, selfcal_terms, snr, solutions
 from peelkit.core import selfcal_flux as flux
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_session as state
@@ -256,11 +256,9 @@ def write_model(session: Session, number: int) -> None:
 
 
 def base_tables(session: Session, rung: snr.Rung) -> Best:
-    """Tables applied on the fly: none for phases, the best phases for amplitudes."""
+    """Tables applied on the fly: delays and TEC for phases, all the best phases for amplitudes."""
     best = session.best
-    if rung.calmode == "p":
-        return Best()
-    keep = [index for index, mode in enumerate(best.table_modes) if mode == "p"]
+    keep = selfcal_terms.kept_for(best, rung)
     return Best(
         [best.tables[index] for index in keep],
         [best.table_spwmaps[index] for index in keep],

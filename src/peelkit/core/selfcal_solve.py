@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from peelkit.core import snr, spwmaps
+import numpy as np
+
+from peelkit.core import selfcal_terms, snr, spwmaps
 from peelkit.core.selfcal_session import Best, Session
 from peelkit.engines import casa as engine
 from peelkit.io.caltable import GainTable, read_gain_table
@@ -92,9 +94,10 @@ def solve(
     spw nearest in frequency.
     """
     stem = f"gain{number}.{rung.calmode}.{rung.solint}{how.word}"
-    best = _one(session, rung, base, fields, how, session.workspace.path(f"{stem}.g"))
+    ending = selfcal_terms.ending(rung)
+    best = _one(session, rung, base, fields, how, session.workspace.path(f"{stem}.{ending}"))
     tried = []
-    if not session.options.fallback:
+    if not session.options.fallback or ending != "g":
         return best
     for combine, gaintype in chain(session, rung):
         if best.failed_fraction <= TOLERATED:
@@ -163,6 +166,11 @@ def _one(
             for group in spwmaps.groups(session.info, session.found, "baseband")
         ]
     engine.remove_table(caltable)
+    if selfcal_terms.is_fitted(rung.gaintype):
+        # Over all spws, and filed under each.
+        selfcal_terms.solve(session, rung, caltable, fields)
+        table = read_gain_table(caltable)
+        return Solved(rung, caltable, list(options.spwmap), table, _count_rows(table), how)
     counts: dict[int, tuple[int, int]] = {}
     for index, spw in enumerate(selections):
         stats = engine.solve_gains(
@@ -210,6 +218,14 @@ def _count(stats: Mapping[str, Any], counts: dict[int, tuple[int, int]]) -> None
         before = counts.get(number, (0, 0))
         if tried:
             counts[number] = (before[0] + tried, before[1] + tried - good)
+
+
+def _count_rows(table: GainTable) -> dict[int, tuple[int, int]]:
+    return {
+        int(spw): (int(table.failed[mine].size), int(table.failed[mine].sum()))
+        for spw in np.unique(table.spw)
+        if (mine := table.spw == spw).any()
+    }
 
 
 def _mapped(session: Session, solved: Solved) -> Solved | None:

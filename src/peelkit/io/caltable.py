@@ -29,7 +29,8 @@ class GainTable:
     antenna, refant, spw, scan, observation : ndarray of int, shape (row,)
         Ids; ``refant`` is the one that the row is referred to.
     gain : ndarray of complex, shape (row, pol)
-        Solutions, 1 where they failed.
+        Solutions, 1 where they failed. Of a bandpass in its middle channel; of a delay (K) its phase at
+        the upper edge of the spw, against the middle.
     failed : ndarray of bool, shape (row, pol)
         Failed solutions (no data, or below minsnr).
     snr : ndarray, shape (row, pol)
@@ -61,11 +62,20 @@ class GainTable:
 
 
 def read_gain_table(path: Path) -> GainTable:
-    """Read a G or T table."""
+    """Read a table of gaincal (G, T, K), or a bandpass (B)."""
     with opened(path) as cal:
 
         def column(name: str) -> NDArray[Any]:
             return np.asarray(cal.getcol(name))
+
+        def middle(name: str) -> NDArray[Any]:
+            try:
+                cells = column(name)
+                return cells[:, cells.shape[1] // 2]
+            except RuntimeError:
+                # Spws differ in their channels.
+                cells = [cal.getcell(name, row) for row in range(cal.nrows())]
+                return np.array([cell[cell.shape[0] // 2] for cell in cells])
 
         return GainTable(
             time_s=column("TIME"),
@@ -74,10 +84,22 @@ def read_gain_table(path: Path) -> GainTable:
             spw=column("SPECTRAL_WINDOW_ID"),
             scan=column("SCAN_NUMBER"),
             observation=column("OBSERVATION_ID"),
-            gain=column("CPARAM")[:, 0, :],
-            failed=column("FLAG")[:, 0, :],
-            snr=column("SNR")[:, 0, :],
+            gain=_delay_phasors(path, column("FPARAM")[:, 0, :], column("SPECTRAL_WINDOW_ID"))
+            if "FPARAM" in cal.colnames()
+            else middle("CPARAM"),
+            failed=middle("FLAG"),
+            snr=middle("SNR"),
         )
+
+
+def _delay_phasors(
+    path: Path, delay_ns: NDArray[np.float64], spw: NDArray[np.int64]
+) -> NDArray[np.complex128]:
+    with opened(path / "SPECTRAL_WINDOW") as sub:
+        width = np.array(
+            [np.abs(sub.getcell("CHAN_WIDTH", row)).sum() for row in range(sub.nrows())]
+        )
+    return np.asarray(np.exp(1e-9j * np.pi * width[spw][:, None] * delay_ns))
 
 
 @dataclass(frozen=True)
