@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from peelkit import sidecar
 from peelkit.cli import options
@@ -18,8 +19,19 @@ NOT_NEGATIVE = click.FloatRange(min=0)
 COUNT = click.IntRange(min=1)
 
 
-@click.command("simulate", short_help="Make a small VLA-like MS with a bright source off axis.")
+@click.command(
+    "simulate",
+    short_help="Make a small VLA-like MS with a bright source off axis, or a lecture's example.",
+)
 @click.argument("out", metavar="OUT", type=options.PATH)
+@click.option(
+    "--example",
+    type=click.Choice(["mira", "maser", "30dor"]),
+    help="ALMA data like those of an example of self-calibration in Brogan, Hunter and Fomalont (2018): "
+    "a star on long baselines, its polarised maser line, or a weak mosaic. It has its own array, fields, "
+    "sky and defaults; --antennas, --channels, --integrations, --integration, --scans, --*-rms, --sefd, "
+    "--seed and --without change it.",
+)
 @click.option(
     "--config",
     type=click.Choice(list("ABCD")),
@@ -176,7 +188,7 @@ COUNT = click.IntRange(min=1)
     metavar="JY",
     type=NOT_NEGATIVE,
     help="System equivalent flux density, in Jy; 0 for no noise.  [default: 420, 370, 310, 250 in L, "
-    "S, C, X]",
+    "S, C, X; 2900 in an --example]",
 )
 @click.option(
     "--seed",
@@ -213,18 +225,32 @@ def simulate(ctx: click.Context, out: Path, **chosen: Any) -> None:
     With --without bright --without errors and the same seed, the image shows how good a peeled one
     can be: the same faint sources, in the same noise.
 
+    With --example the array is ALMA's, in band 6, with linear feeds. Its phase errors are what
+    referencing to a calibrator between the scans leaves of a turbulent screen in the wind, and slow ones;
+    amplitudes drift within 5 minutes.
+
     \b
     Examples:
       peelkit simulate sim.ms
       peelkit simulate best.ms --without bright --without errors
       peelkit simulate mosaic.ms --fields 12 --integrations 5 --integration 3 --scans 2
+      peelkit simulate mira.ms --example mira
       peelkit simulate two.ms --bright 9.5@6.4,4.8 --bright 2@-5,7 --bright-shape double --seed 7
     """
     from peelkit.core import simulate as work
 
     state = ctx.ensure_object(RunState)
     chosen["correlations"] = int(chosen["correlations"])
-    asked = work.SimulateOptions(**chosen)
+    example = chosen.pop("example")
+    if example is None:
+        asked = work.SimulateOptions(**chosen)
+    else:
+        given = [
+            name
+            for name in chosen
+            if ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
+        ]
+        asked = work.preset(example, {name: chosen[name] for name in given})
     with state.progress() as progress:
         outcome = work.simulate(out, asked, progress)
     finish(ctx, outcome, default_sidecar=sidecar.ms_sidecar(out, work.COMMAND), tables=tables)
@@ -238,14 +264,22 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     def counted(number: int, word: str) -> str:
         return f"{number} {word}{'s' if number > 1 else ''}"
 
+    array = f"VLA {results['config']} configuration"
+    if results["example"]:
+        array = f"{results['telescope']} (example {results['example']}), {results['longest_baseline_m']:.4g} m"
+    wrong, runs = results["errors"], results["executions"]
     rows = [
-        ["array", f"VLA {results['config']} configuration, {results['antennas']} antennas, "
+        ["array", f"{array}, {results['antennas']} antennas, "
          f"resolution about {results['resolution_arcsec']:.2g}\""],
         ["band", f"{results['band']}, {low:g} to {high:g} GHz, {counted(results['spws'], 'spw')} x "
-         f"{counted(results['channels'], 'channel')} of {results['channel_width_hz'] / 1e6:g} MHz, "
+         f"{counted(results['channels'], 'channel')} of {results['channel_width_hz'] / 1e6:.6g} MHz, "
          f"{results['correlations']} correlations"],
         ["time", f"{counted(results['integrations'], 'integration')} of {results['integration_s']:g} s in "
-         f"{counted(results['scans'], 'scan')}, {results['rows']} rows"],
+         f"{counted(results['scans'], 'scan')}"
+         + (f" and {runs} executions" if runs > 1 else "") + f", {results['rows']} rows"],
+        ["errors", f"phases {wrong['phase_rms_deg']:.3g} deg, delays {wrong['delay_rms_ns']:.2g} ns, "
+         f"amplitudes {100 * wrong['amplitude_rms']:.2g} %, pointing "
+         f"{wrong['pointing_rms_arcsec']:.2g}\" (rms)"],
         ["fields", f"{fields}, primary beam {results['primary_beam_arcmin']:.1f}' wide"],
         ["faint sources", f"{results['faint']}, {results['faint_flux_jy'] * 1e3:.4g} mJy in all"],
         ["thermal noise", f"{noise * 1e6:.3g} uJy/beam"

@@ -14,10 +14,21 @@ from numpy.typing import NDArray
 SPEED_OF_LIGHT = 299792458.0
 DISH_M = 25.0
 
+
+@dataclass(frozen=True)
+class Site:
+    """Where an array is: latitude and longitude [rad], and ITRF position of its centre [m]."""
+
+    latitude: float
+    longitude: float
+    centre_m: tuple[float, float, float]
+
+
 # Centre of the Y, and Earth's radius below it (geocentric; the relief is left out).
 LATITUDE, LONGITUDE = math.radians(34.0787), math.radians(-107.6184)
 CENTRE_M = (-1601185.4, -5041977.5, 3554875.9)
 EARTH_RADIUS_M = 6.371e6
+VLA = Site(LATITUDE, LONGITUDE, CENTRE_M)
 
 # Pads: the distance from the centre of the Y goes with pad number to the 1.716 (its factor of 2 is
 # the 3.285 between configurations). With these three lines the pads of CASA's own list (simmos
@@ -96,13 +107,19 @@ def positions(chosen: list[tuple[str, int]]) -> NDArray[np.float64]:
             (ARM_AT_PAD_18_M[arm] * (number / 18) ** PAD_EXPONENT, ARM_AZIMUTH_DEG[arm]),
         )
         angle = math.radians(azimuth)
-        height = -(distance**2) / (2 * EARTH_RADIUS_M)
-        places.append((distance * math.sin(angle), distance * math.cos(angle), height))
-    east = np.array([-math.sin(LONGITUDE), math.cos(LONGITUDE), 0.0])
-    up = np.array([math.cos(LATITUDE) * math.cos(LONGITUDE),
-                   math.cos(LATITUDE) * math.sin(LONGITUDE), math.sin(LATITUDE)])  # fmt: skip
+        places.append((distance * math.sin(angle), distance * math.cos(angle)))
+    return on_ground(np.array(places), VLA)
+
+
+def on_ground(offset_m: NDArray[np.float64], site: Site) -> NDArray[np.float64]:
+    """ITRF positions, shape (antenna, 3) [m], of offsets east and north, shape (antenna, 2) [m]."""
+    height = -(offset_m**2).sum(axis=1, keepdims=True) / (2 * EARTH_RADIUS_M)
+    sin_a, cos_a = math.sin(site.latitude), math.cos(site.latitude)
+    sin_o, cos_o = math.sin(site.longitude), math.cos(site.longitude)
+    east = np.array([-sin_o, cos_o, 0.0])
+    up = np.array([cos_a * cos_o, cos_a * sin_o, sin_a])
     axes = np.stack([east, np.cross(up, east), up])
-    return np.asarray(np.array(CENTRE_M) + np.array(places) @ axes)
+    return np.asarray(np.array(site.centre_m) + np.hstack([offset_m, height]) @ axes)
 
 
 def longest_baseline(position_m: NDArray[np.float64]) -> float:
@@ -121,14 +138,18 @@ def sidereal_angle(time_s: float) -> float:
     return 2 * math.pi * ((time_s / 86400.0 - 51544.5) * SIDEREAL + 0.7790572732640)
 
 
-def time_at(hour_angle_rad: float, ra_rad: float) -> float:
+def time_at(hour_angle_rad: float, ra_rad: float, site: Site = VLA) -> float:
     """MJD [s] of the first time after `EPOCH_S` when ``ra_rad`` has this local hour angle."""
-    wanted = hour_angle_rad + ra_rad - LONGITUDE - sidereal_angle(EPOCH_S)
+    wanted = hour_angle_rad + ra_rad - site.longitude - sidereal_angle(EPOCH_S)
     return EPOCH_S + (wanted / (2 * math.pi) % 1.0) * 86400.0 / SIDEREAL
 
 
 def antenna_uvw(
-    position_m: NDArray[np.float64], time_s: float, ra_rad: float, dec_rad: float
+    position_m: NDArray[np.float64],
+    time_s: float,
+    ra_rad: float,
+    dec_rad: float,
+    site: Site = VLA,
 ) -> NDArray[np.float64]:
     """UVW of each antenna, shape (antenna, 3) [m], about the centre of the array.
 
@@ -136,7 +157,7 @@ def antenna_uvw(
     Precession, nutation and aberration are left out: the frame is rigid, and all agree in it.
     """
     hour = sidereal_angle(time_s) - ra_rad
-    x, y, z = (position_m - np.array(CENTRE_M)).T
+    x, y, z = (position_m - np.array(site.centre_m)).T
     sin_h, cos_h = math.sin(hour), math.cos(hour)
     sin_d, cos_d = math.sin(dec_rad), math.cos(dec_rad)
     return np.stack(
@@ -149,17 +170,17 @@ def antenna_uvw(
     )
 
 
-def elevation(time_s: float, ra_rad: float, dec_rad: float) -> float:
+def elevation(time_s: float, ra_rad: float, dec_rad: float, site: Site = VLA) -> float:
     """Elevation [rad] of a position at the array."""
-    hour = sidereal_angle(time_s) + LONGITUDE - ra_rad
-    sine = math.sin(LATITUDE) * math.sin(dec_rad)
-    return math.asin(sine + math.cos(LATITUDE) * math.cos(dec_rad) * math.cos(hour))
+    hour = sidereal_angle(time_s) + site.longitude - ra_rad
+    sine = math.sin(site.latitude) * math.sin(dec_rad)
+    return math.asin(sine + math.cos(site.latitude) * math.cos(dec_rad) * math.cos(hour))
 
 
-def parallactic_angle(time_s: float, ra_rad: float, dec_rad: float) -> float:
+def parallactic_angle(time_s: float, ra_rad: float, dec_rad: float, site: Site = VLA) -> float:
     """Angle of the antennas' up direction [rad], from north through east."""
-    hour = sidereal_angle(time_s) + LONGITUDE - ra_rad
+    hour = sidereal_angle(time_s) + site.longitude - ra_rad
     return math.atan2(
         math.sin(hour),
-        math.tan(LATITUDE) * math.cos(dec_rad) - math.sin(dec_rad) * math.cos(hour),
+        math.tan(site.latitude) * math.cos(dec_rad) - math.sin(dec_rad) * math.cos(hour),
     )

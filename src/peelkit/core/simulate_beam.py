@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,19 @@ TELESCOPE = "EVLA"
 APERTURE_M = 25.0
 BLOCKAGE_M = 3.0
 
+
+@dataclass(frozen=True)
+class Dish:
+    """Diameters of an aperture and of what blocks its middle [m]."""
+
+    aperture_m: float
+    blockage_m: float
+
+
+VLA_DISH = Dish(APERTURE_M, BLOCKAGE_M)
+# What CASA has for ALMA's 12 m dishes: the feed lights 10.7 m of them (`primary_beam.ALMA_12M`).
+ALMA_DISH = Dish(10.7, 0.75)
+
 # R and L beams lie this share of the beam width apart: 0.53 arcmin at C band and 0.29 at X band were
 # measured (Perley, evlatests list, 15 May 2006), of 8.4 arcmin at 5 GHz and 5.0 at 8.4 GHz.
 SQUINT_SHARE = 0.06
@@ -26,7 +40,9 @@ SQUINT_SHARE = 0.06
 SQUINT_ANGLE = math.radians(60.0)
 
 
-def voltage(radius: NDArray[np.float64], freq_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+def voltage(
+    radius: NDArray[np.float64], freq_hz: NDArray[np.float64], dish: Dish = VLA_DISH
+) -> NDArray[np.float64]:
     """Voltage pattern at a distance from the beam's centre, 1 there.
 
     Parameters
@@ -35,6 +51,8 @@ def voltage(radius: NDArray[np.float64], freq_hz: NDArray[np.float64]) -> NDArra
         Sine of the distance; any shape that broadcasts with ``freq_hz``.
     freq_hz : ndarray
         Frequency [Hz].
+    dish : Dish
+        The aperture.
 
     Notes
     -----
@@ -42,8 +60,8 @@ def voltage(radius: NDArray[np.float64], freq_hz: NDArray[np.float64]) -> NDArra
     ``A(x) = 2 J1(x) / x``, ``x = pi D sin(r) / wavelength`` and ``e`` the blocked share of the
     diameter.
     """
-    share = BLOCKAGE_M / APERTURE_M
-    x = radius * freq_hz * (math.pi * APERTURE_M / SPEED_OF_LIGHT)
+    share = dish.blockage_m / dish.aperture_m
+    x = radius * freq_hz * (math.pi * dish.aperture_m / SPEED_OF_LIGHT)
     return np.asarray((_airy(x) - share**2 * _airy(share * x)) / (1 - share**2))
 
 
@@ -52,16 +70,20 @@ def _airy(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(2 * j1(safe) / safe)
 
 
-def power(radius: NDArray[np.float64], freq_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+def power(
+    radius: NDArray[np.float64], freq_hz: NDArray[np.float64], dish: Dish = VLA_DISH
+) -> NDArray[np.float64]:
     """Power pattern: what an image of perfect data is multiplied by."""
-    return np.asarray(voltage(radius, freq_hz) ** 2)
+    return np.asarray(voltage(radius, freq_hz, dish) ** 2)
 
 
-def half_power_width(freq_hz: float) -> float:
+def half_power_width(freq_hz: float, dish: Dish = VLA_DISH) -> float:
     """Full width at half power [rad]."""
     freq = np.array(freq_hz)
-    guess = SPEED_OF_LIGHT / freq_hz / APERTURE_M
-    found = optimize.brentq(lambda r: float(power(np.array(r), freq)) - 0.5, 0.2 * guess, guess)
+    guess = SPEED_OF_LIGHT / freq_hz / dish.aperture_m
+    found = optimize.brentq(
+        lambda r: float(power(np.array(r), freq, dish)) - 0.5, 0.2 * guess, guess
+    )
     return 2 * math.asin(float(found))
 
 

@@ -13,10 +13,9 @@ from peelkit.core import simulate_array as array
 from peelkit.core import simulate_beam as beam
 from peelkit.core import simulate_sky as sky
 from peelkit.core.simulate_errors import Errors, make_errors, no_errors
+from peelkit.core.simulate_instrument import EVLA, Instrument
 from peelkit.errors import OptionError
 
-# Share of the sensitivity that the correlator keeps (VLA, 8-bit samplers).
-EFFICIENCY = 0.93
 # Between scans [s]: the antennas move.
 SLEW_S = 20.0
 MIN_ELEVATION_DEG = 10.0
@@ -24,7 +23,7 @@ MIN_ELEVATION_DEG = 10.0
 FIELD_SPACING = 0.5
 
 # One stream of random numbers for each purpose: leaving one out changes no other. New ones go last.
-STREAMS = ("sky", "phase", "delay", "amplitude", "pointing", "noise")
+STREAMS = ("sky", "phase", "delay", "amplitude", "pointing", "noise", "screen")
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,8 @@ class SimulateOptions:
 
     Parameters
     ----------
+    example : str
+        Name in `simulate_examples.EXAMPLES`, or empty: array, fields, sky and spws are then its own.
     config, band : str
         VLA configuration (A to D) and receiver (L, S, C, X).
     spws, channels : int
@@ -69,6 +70,7 @@ class SimulateOptions:
         Replace products that exist.
     """
 
+    example: str = ""
     config: str = "C"
     band: str = "S"
     spws: int = 4
@@ -102,6 +104,10 @@ class Plan:
 
     Parameters
     ----------
+    instrument : Instrument
+        The telescope.
+    centre : Place
+        What sources' offsets are from.
     position_m : ndarray, shape (antenna, 3)
         ITRF.
     stations : list of str
@@ -110,29 +116,46 @@ class Plan:
         Phase centres.
     spw_freq_hz : list of ndarray
         Channel centres of each spw.
-    channel_width_hz, reference_hz, beam_width, resolution_arcsec, noise_jy : float
+    run_spws : list of tuple of int
+        Spws of each execution.
+    band : str
+        The receiver's name.
+    band_hz : tuple of float
+        Its limits.
+    channel_width_hz, reference_hz, beam_width, resolution_arcsec, sefd_jy, noise_jy : float
         Width of a channel, middle of the band, full width of the primary beam at half power [rad],
-        width of the synthesised beam, and noise of a visibility's real and imaginary part.
-    time_s, field_id, scan : ndarray, shape (time,)
-        Middle of each integration (MJD), its field and its scan.
+        width of the synthesised beam, and noise: of the system, and of a visibility's real and
+        imaginary part.
+    integration_s : float
+        Length of an integration.
+    time_s, field_id, scan, run : ndarray, shape (time,)
+        Middle of each integration (MJD), its field, scan and execution.
     sources : list of Source
         What is in the data.
     errors : Errors
         At each time.
     """
 
+    instrument: Instrument
+    centre: sky.Place
     position_m: NDArray[np.float64]
     stations: list[str]
     fields: list[sky.Place]
     spw_freq_hz: list[NDArray[np.float64]]
+    run_spws: list[tuple[int, ...]]
     channel_width_hz: float
+    band: str
+    band_hz: tuple[float, float]
     reference_hz: float
     beam_width: float
     resolution_arcsec: float
+    sefd_jy: float
     noise_jy: float
+    integration_s: float
     time_s: NDArray[np.float64]
     field_id: NDArray[np.intp]
     scan: NDArray[np.intp]
+    run: NDArray[np.intp]
     sources: list[sky.Source]
     errors: Errors
 
@@ -143,15 +166,21 @@ class Plan:
 
     @property
     def antenna_names(self) -> list[str]:
-        """As the VLA has them."""
-        return [f"ea{number + 1:02d}" for number in range(len(self.stations))]
+        """As the telescope has them."""
+        prefix = self.instrument.antenna_prefix
+        return [f"{prefix}{number + 1:02d}" for number in range(len(self.stations))]
+
+    @property
+    def n_row(self) -> int:
+        """Rows of the MS."""
+        n_spw = np.array([len(spws) for spws in self.run_spws])
+        return int(n_spw[self.run].sum()) * self.pairs[0].size
 
     @property
     def rms_thermal_jy_beam(self) -> float:
         """Of a naturally weighted Stokes I image of one field: both parallel hands, all channels."""
-        n_time = self.time_s.size // len(self.fields)
-        n_chan = sum(freq.size for freq in self.spw_freq_hz)
-        return self.noise_jy / math.sqrt(self.pairs[0].size * n_time * n_chan * 2)
+        n_chan = self.n_row * self.spw_freq_hz[0].size / len(self.fields)
+        return self.noise_jy / math.sqrt(n_chan * 2)
 
 
 def random_streams(seed: int) -> dict[str, np.random.Generator]:
@@ -162,7 +191,7 @@ def random_streams(seed: int) -> dict[str, np.random.Generator]:
 
 def make_plan(options: SimulateOptions) -> Plan:
     """Lay the observation out, and draw the sky and the errors."""
-    _check(options)
+    check_numbers(options)
     band = array.BANDS[options.band]
     streams = random_streams(options.seed)
     pads = array.pads(options.config, options.antennas)
@@ -193,25 +222,35 @@ def make_plan(options: SimulateOptions) -> Plan:
         )  # fmt: skip
     channel_width = array.channel_width(band, options.spws, options.channels)
     return Plan(
+        instrument=EVLA,
+        centre=sky.CENTRE,
         position_m=position_m,
         stations=[f"{arm}{number:02d}" for arm, number in pads],
         fields=fields,
         spw_freq_hz=array.spectral_windows(band, options.spws, options.channels),
+        run_spws=[tuple(range(options.spws))],
         channel_width_hz=channel_width,
+        band=options.band,
+        band_hz=(band.low_hz, band.high_hz),
         reference_hz=band.centre_hz,
         beam_width=width,
         resolution_arcsec=resolution,
-        noise_jy=sefd_jy(options)
-        / (EFFICIENCY * math.sqrt(2 * channel_width * options.integration)),
+        sefd_jy=sefd_jy(options),
+        noise_jy=visibility_noise(
+            sefd_jy(options), EVLA.efficiency, channel_width, options.integration
+        ),
+        integration_s=options.integration,
         time_s=time_s,
         field_id=field_id,
         scan=scan,
+        run=np.zeros_like(scan),
         sources=sources,
         errors=errors,
     )
 
 
-def _check(options: SimulateOptions) -> None:
+def check_numbers(options: SimulateOptions) -> None:
+    """Refuse what no number of the options may be."""
     for name in ("integration", "spectral_index", "phase_rms", "delay_rms", "amplitude_rms",
                  "pointing_rms", "sefd"):  # fmt: skip
         value = getattr(options, name)
@@ -222,6 +261,11 @@ def _check(options: SimulateOptions) -> None:
         raise OptionError(
             f"--faint-flux {low:g} {high:g}: give the least flux, above 0, then the greatest, in Jy."
         )
+
+
+def visibility_noise(sefd_jy: float, efficiency: float, width_hz: float, time_s: float) -> float:
+    """Noise of a visibility's real and of its imaginary part [Jy]: the radiometer equation."""
+    return sefd_jy / (efficiency * math.sqrt(2 * width_hz * time_s))
 
 
 def sefd_jy(options: SimulateOptions) -> float:
@@ -259,7 +303,7 @@ def squint_offset(
     plan: Plan, options: SimulateOptions, index: int, freq_hz: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Offset of the R beam at a time, shape (chan, 2); it turns with the parallactic angle."""
-    if not options.squint:
+    if not options.squint or plan.instrument.is_linear:
         return np.zeros((freq_hz.size, 2))
     field = plan.fields[int(plan.field_id[index])]
     angle = array.parallactic_angle(float(plan.time_s[index]), field.ra_rad, field.dec_rad)

@@ -53,6 +53,11 @@ class Source:
         Full widths at half maximum, position angle from north through east; 0 for a point.
     bright : int
         Number of the bright source that this is a part of; 0 for a faint one.
+    line : tuple of float or None
+        Channel of a spectral line and its full width at half maximum [channels], Gaussian; ``flux_jy``
+        is at the peak. None for continuum.
+    polarised, evpa_deg : float
+        Linearly polarised fraction and position angle of the electric vector, from north through east.
     """
 
     name: str
@@ -64,6 +69,9 @@ class Source:
     minor_arcsec: float = 0.0
     pa_deg: float = 0.0
     bright: int = 0
+    line: tuple[float, float] | None = None
+    polarised: float = 0.0
+    evpa_deg: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,19 +83,23 @@ class Place:
     dec_rad: float
 
 
-def sky_place(east: float, north: float, name: str = "") -> Place:
+CENTRE = Place("", CENTRE_RA, CENTRE_DEC)
+
+
+def sky_place(east: float, north: float, name: str = "", centre: Place = CENTRE) -> Place:
     """Direction at direction cosines about the centre (orthographic projection, as in images)."""
     up = math.sqrt(1 - east**2 - north**2)
-    sine = math.sin(CENTRE_DEC) * up + math.cos(CENTRE_DEC) * north
-    ra = CENTRE_RA + math.atan2(east, math.cos(CENTRE_DEC) * up - math.sin(CENTRE_DEC) * north)
+    sin_d, cos_d = math.sin(centre.dec_rad), math.cos(centre.dec_rad)
+    sine = sin_d * up + cos_d * north
+    ra = centre.ra_rad + math.atan2(east, cos_d * up - sin_d * north)
     return Place(name, ra % (2 * math.pi), math.asin(sine))
 
 
-def cosines(sources: list[Source], field: Place) -> NDArray[np.float64]:
+def cosines(sources: list[Source], field: Place, centre: Place = CENTRE) -> NDArray[np.float64]:
     """Direction cosines (l, m) of sources about a field's centre, shape (source, 2)."""
     found = np.empty((len(sources), 2))
     for row, source in enumerate(sources):
-        place = sky_place(source.east, source.north)
+        place = sky_place(source.east, source.north, centre=centre)
         turn = place.ra_rad - field.ra_rad
         found[row, 0] = math.cos(place.dec_rad) * math.sin(turn)
         found[row, 1] = math.sin(place.dec_rad) * math.cos(field.dec_rad) - math.cos(
@@ -290,10 +302,27 @@ def faint_sources(
 def spectra(
     sources: list[Source], freq_hz: NDArray[np.float64], reference_hz: float
 ) -> NDArray[np.float64]:
-    """Flux densities without any beam, shape (source, chan) [Jy]."""
+    """Stokes I without any beam, shape (source, chan) [Jy]."""
     flux = np.array([source.flux_jy for source in sources])
     index = np.array([source.spectral_index for source in sources])
-    return np.asarray(flux[:, None] * (freq_hz / reference_hz) ** index[:, None])
+    found = flux[:, None] * (freq_hz / reference_hz) ** index[:, None]
+    channel = np.arange(freq_hz.size)
+    for row, source in enumerate(sources):
+        if source.line is not None:
+            middle, width = source.line
+            found[row] *= np.exp(-4 * math.log(2) * ((channel - middle) / width) ** 2)
+    return np.asarray(found)
+
+
+def feed_q(sources: list[Source], parallactic_angle: float) -> NDArray[np.float64]:
+    """Stokes Q over I in the frame of linear feeds, shape (source,): ``p cos 2 (EVPA - angle)``.
+
+    XX is I (1 + q) and YY is I (1 - q), with X along the antenna's up direction. The sum of both does
+    not turn with the parallactic angle; their ratio does (seed 002, 2.4.2).
+    """
+    fraction = np.array([source.polarised for source in sources])
+    evpa = np.radians([source.evpa_deg for source in sources])
+    return np.asarray(fraction * np.cos(2 * (evpa - parallactic_angle)))
 
 
 def shapes(sources: list[Source]) -> NDArray[np.float64]:

@@ -2,14 +2,17 @@
 
 The truth file is JSON with
 
-- ``schema`` peelkit.truth/1, ``seed``, ``without`` (what was left out), ``telescope``;
+- ``schema`` peelkit.truth/1, ``seed``, ``without`` (what was left out), ``telescope``, ``example`` (or
+  null), ``sefd_jy``;
 - ``reference_hz``: where fluxes, delays and apparent fluxes are given;
 - ``phase_centre`` {ra_deg, dec_deg, frame}: of the mosaic or the one field;
 - ``fields`` [{name, ra_deg, dec_deg}];
 - ``sources`` [{name, ra_deg, dec_deg, flux_jy, spectral_index, major_arcsec, minor_arcsec, pa_deg,
-  bright, apparent_flux_jy [field]}]: those that are in the data. Apparent fluxes are through the
-  nominal beam, without squint and pointing errors;
-- ``gains`` {antennas, hands, times_s (MJD, UTC), field_id [time], phase_deg and delay_ns and
+  bright, line {channel, width_channels} or null, polarised, evpa_deg, apparent_flux_jy [field]}]: those
+  that are in the data. Apparent fluxes are through the nominal beam, without squint and pointing errors;
+  a line is a Gaussian in channels, and its flux that of the peak; ``polarised`` is the linearly polarised
+  fraction, with EVPA from north through east;
+- ``gains`` {antennas, hands, times_s (MJD, UTC), field_id and observation_id [time], phase_deg and delay_ns and
   amplitude [time][antenna][hand], pointing_arcsec [time][antenna] (east, north), squint_arcsec [time]
   (east, north; of the R beam at reference_hz, proportional to wavelength; L is opposite)}: a
   visibility is multiplied by g_p conj(g_q), with g = amplitude exp(i (phase + 2 pi delay (f -
@@ -26,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from peelkit.core import simulate_array as array
 from peelkit.core import simulate_beam as beam
@@ -43,13 +47,14 @@ def default_truth(out: Path) -> Path:
 def make_truth(plan: Plan, options: SimulateOptions) -> dict[str, Any]:
     """Everything that was put in; the module's docstring says what is where."""
     reference = np.array(plan.reference_hz)
+    dish = plan.instrument.dish
     beams = [
-        beam.power(np.hypot(*sky.cosines(plan.sources, field).T), reference)
+        beam.power(np.hypot(*sky.cosines(plan.sources, field, plan.centre).T), reference, dish)
         for field in plan.fields
     ]
     sources = []
     for number, source in enumerate(plan.sources):
-        place = sky.sky_place(source.east, source.north)
+        place = sky.sky_place(source.east, source.north, centre=plan.centre)
         sources.append(
             {
                 "name": source.name,
@@ -61,6 +66,11 @@ def make_truth(plan: Plan, options: SimulateOptions) -> dict[str, Any]:
                 "minor_arcsec": source.minor_arcsec,
                 "pa_deg": source.pa_deg,
                 "bright": source.bright > 0,
+                "line": None
+                if source.line is None
+                else {"channel": source.line[0], "width_channels": source.line[1]},
+                "polarised": source.polarised,
+                "evpa_deg": source.evpa_deg,
                 "apparent_flux_jy": [float(source.flux_jy * seen[number]) for seen in beams],
             }
         )
@@ -73,11 +83,13 @@ def make_truth(plan: Plan, options: SimulateOptions) -> dict[str, Any]:
         "schema": TRUTH_SCHEMA,
         "seed": options.seed,
         "without": list(options.without),
-        "telescope": beam.TELESCOPE,
+        "telescope": plan.instrument.telescope,
+        "example": options.example or None,
+        "sefd_jy": plan.sefd_jy,
         "reference_hz": plan.reference_hz,
         "phase_centre": {
-            "ra_deg": math.degrees(sky.CENTRE_RA),
-            "dec_deg": math.degrees(sky.CENTRE_DEC),
+            "ra_deg": math.degrees(plan.centre.ra_rad),
+            "dec_deg": math.degrees(plan.centre.dec_rad),
             "frame": "ICRS",
         },
         "fields": [
@@ -87,9 +99,10 @@ def make_truth(plan: Plan, options: SimulateOptions) -> dict[str, Any]:
         "sources": sources,
         "gains": {
             "antennas": plan.antenna_names,
-            "hands": ["R", "L"],
+            "hands": list(plan.instrument.hands),
             "times_s": plan.time_s.tolist(),
             "field_id": plan.field_id.tolist(),
+            "observation_id": plan.run.tolist(),
             # Seven decimals: 1e-9 of a visibility, and a third of the size.
             "phase_deg": plan.errors.phase_deg.round(7).tolist(),
             "delay_ns": plan.errors.delay_ns.round(9).tolist(),
@@ -120,16 +133,18 @@ def truth_text(truth: dict[str, Any]) -> str:
     return "{\n " + ",\n ".join(f"{dumps(k)}: {lines(v)}" for k, v in truth.items()) + "\n}\n"
 
 
+def _rms(values: NDArray[np.float64]) -> float:
+    return float(np.sqrt((values**2).mean()))
+
+
 def results_of(
     out: Path,
     truth_path: Path,
     plan: Plan,
     options: SimulateOptions,
     truth: dict[str, Any],
-    n_row: int,
 ) -> dict[str, Any]:
     """Results of the sidecar: what was made, and the bright sources."""
-    band = array.BANDS[options.band]
     bright = []
     for number in sorted({source.bright for source in plan.sources} - {0}):
         parts = [i for i, source in enumerate(plan.sources) if source.bright == number]
@@ -137,7 +152,7 @@ def results_of(
         apparent = np.sum([truth["sources"][i]["apparent_flux_jy"] for i in parts], axis=0)
         # The components' middle; they are symmetric about it.
         east, north = plan.sources[parts[0]].east, plan.sources[parts[0]].north
-        place = sky.sky_place(east, north)
+        place = sky.sky_place(east, north, centre=plan.centre)
         bright.append(
             {
                 "name": f"BRIGHT_{number}",
@@ -157,21 +172,31 @@ def results_of(
         "truth": str(truth_path),
         "seed": options.seed,
         "without": list(options.without),
-        "config": options.config,
-        "band": options.band,
-        "frequency_hz": [band.low_hz, band.high_hz],
+        "example": options.example or None,
+        "telescope": plan.instrument.telescope,
+        "config": None if options.example else options.config,
+        "band": plan.band,
+        "frequency_hz": list(plan.band_hz),
         "reference_hz": plan.reference_hz,
-        "spws": options.spws,
+        "spws": len(plan.spw_freq_hz),
         "channels": options.channels,
         "channel_width_hz": plan.channel_width_hz,
         "correlations": options.correlations,
         "antennas": options.antennas,
-        "rows": n_row,
+        "rows": plan.n_row,
+        "executions": len(plan.run_spws),
         "integrations": int(plan.time_s.size),
-        "integration_s": options.integration,
-        "scans": options.scans * len(plan.fields),
+        "integration_s": plan.integration_s,
+        "scans": len(set(zip(plan.run.tolist(), plan.scan.tolist(), strict=True))),
         "fields": len(plan.fields),
-        "on_source_s": plan.time_s.size * options.integration,
+        "on_source_s": plan.time_s.size * plan.integration_s,
+        "longest_baseline_m": array.longest_baseline(plan.position_m),
+        "errors": {
+            "phase_rms_deg": _rms(plan.errors.phase_deg),
+            "delay_rms_ns": _rms(plan.errors.delay_ns),
+            "amplitude_rms": _rms(np.log(plan.errors.amplitude)),
+            "pointing_rms_arcsec": _rms(plan.errors.pointing_arcsec),
+        },
         "primary_beam_arcmin": math.degrees(plan.beam_width) * 60,
         "resolution_arcsec": plan.resolution_arcsec,
         "bright": bright,

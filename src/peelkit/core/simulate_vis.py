@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core.simulate_array import SPEED_OF_LIGHT
-from peelkit.core.simulate_beam import voltage
+from peelkit.core.simulate_beam import VLA_DISH, Dish, voltage
 
 Complex = NDArray[np.complex128]
 Floats = NDArray[np.float64]
 
 
-def antenna_voltages(lm: Floats, centre: Floats, freq_hz: Floats) -> Floats:
+def antenna_voltages(lm: Floats, centre: Floats, freq_hz: Floats, dish: Dish = VLA_DISH) -> Floats:
     """Voltage pattern of each antenna at each source, shape (chan, antenna, source).
 
     Parameters
@@ -30,11 +30,13 @@ def antenna_voltages(lm: Floats, centre: Floats, freq_hz: Floats) -> Floats:
         Where the beams point.
     freq_hz : ndarray, shape (chan,)
         Frequency [Hz].
+    dish : Dish
+        Aperture of every antenna.
     """
     radius = np.hypot(
         lm[None, None, :, 0] - centre[:, :, None, 0], lm[None, None, :, 1] - centre[:, :, None, 1]
     )
-    return voltage(radius, freq_hz[:, None, None])
+    return voltage(radius, freq_hz[:, None, None], dish)
 
 
 def antenna_phases(uvw_m: Floats, lm: Floats, freq_hz: Floats) -> Complex:

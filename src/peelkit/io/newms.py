@@ -18,8 +18,7 @@ from peelkit.errors import DataError
 from peelkit.io import ms
 
 # Codes of the MS definition.
-CORR_TYPES = {"RR": 5, "RL": 6, "LR": 7, "LL": 8}
-CORR_PRODUCTS = {"RR": (0, 0), "RL": (0, 1), "LR": (1, 0), "LL": (1, 1)}
+CORR_TYPES = {"RR": 5, "RL": 6, "LR": 7, "LL": 8, "XX": 9, "XY": 10, "YX": 11, "YY": 12}
 TOPO = 5
 
 # Of the tiles of DATA: one that is read row by row or channel by channel costs few of them.
@@ -47,9 +46,9 @@ class Layout:
     channel_width_hz : float
         The same everywhere.
     correlations : sequence of str
-        Of RR, RL, LR, LL.
-    time_range_s : tuple of float
-        Begin and end, MJD.
+        Of RR, RL, LR, LL, or of XX, XY, YX, YY.
+    time_range_s : sequence of tuple
+        Begin and end of each execution, MJD.
     """
 
     telescope: str
@@ -61,7 +60,7 @@ class Layout:
     spws: Sequence[NDArray[np.float64]]
     channel_width_hz: float
     correlations: Sequence[str]
-    time_range_s: tuple[float, float]
+    time_range_s: Sequence[tuple[float, float]]
 
 
 def refuse_other(path: Path, *, overwrite: bool) -> None:
@@ -159,6 +158,7 @@ def _storage(layout: Layout) -> dict[str, Any]:
 
 def _subtables(path: Path, layout: Layout) -> None:
     n_ant, n_spw = len(layout.antenna_names), len(layout.spws)
+    hands = [layout.correlations[0][0], layout.correlations[-1][0]]
     _fill(path, "ANTENNA", {
         "NAME": layout.antenna_names, "STATION": layout.stations, "TYPE": ["GROUND-BASED"] * n_ant,
         "MOUNT": ["ALT-AZ"] * n_ant, "POSITION": layout.position_m,
@@ -166,7 +166,7 @@ def _subtables(path: Path, layout: Layout) -> None:
     })  # fmt: skip
     _fill(path, "FEED", {
         "ANTENNA_ID": range(n_ant), "SPECTRAL_WINDOW_ID": [-1] * n_ant, "FEED_ID": [0] * n_ant,
-        "NUM_RECEPTORS": [2] * n_ant, "POLARIZATION_TYPE": [["R", "L"]] * n_ant,
+        "NUM_RECEPTORS": [2] * n_ant, "POLARIZATION_TYPE": [hands] * n_ant,
         "POL_RESPONSE": [np.eye(2, dtype=complex)] * n_ant,
         "RECEPTOR_ANGLE": np.zeros((n_ant, 2)), "BEAM_OFFSET": np.zeros((n_ant, 2, 2)),
         "POSITION": np.zeros((n_ant, 3)), "BEAM_ID": [-1] * n_ant, "TIME": [0.0] * n_ant,
@@ -185,7 +185,9 @@ def _subtables(path: Path, layout: Layout) -> None:
     _fill(path, "POLARIZATION", {
         "NUM_CORR": [len(layout.correlations)],
         "CORR_TYPE": [np.array([CORR_TYPES[name] for name in layout.correlations])],
-        "CORR_PRODUCT": [np.array([CORR_PRODUCTS[name] for name in layout.correlations])],
+        "CORR_PRODUCT": [
+            np.array([[hands.index(hand) for hand in name] for name in layout.correlations])
+        ],
     })  # fmt: skip
     _fill(
         path,
@@ -197,15 +199,17 @@ def _subtables(path: Path, layout: Layout) -> None:
     _fill(path, "FIELD", {
         "NAME": [name for name, _, _ in layout.fields], "PHASE_DIR": directions,
         "DELAY_DIR": directions, "REFERENCE_DIR": directions, "SOURCE_ID": [-1] * n_field,
-        "TIME": [layout.time_range_s[0]] * n_field, "NUM_POLY": [0] * n_field,
+        "TIME": [layout.time_range_s[0][0]] * n_field, "NUM_POLY": [0] * n_field,
     })  # fmt: skip
     with ms.opened(path / "FIELD", write=True) as sub:
         for column in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR"):
             measure = sub.getcolkeyword(column, "MEASINFO")
             sub.putcolkeyword(column, "MEASINFO", {**measure, "Ref": "ICRS"})
+    n_run = len(layout.time_range_s)
     _fill(path, "OBSERVATION", {
-        "TELESCOPE_NAME": [layout.telescope], "OBSERVER": ["peelkit simulate"],
-        "PROJECT": ["simulation"], "TIME_RANGE": [np.array(layout.time_range_s)],
+        "TELESCOPE_NAME": [layout.telescope] * n_run, "OBSERVER": ["peelkit simulate"] * n_run,
+        "PROJECT": ["simulation"] * n_run,
+        "TIME_RANGE": [np.array(limits) for limits in layout.time_range_s],
     })  # fmt: skip
     _fill(path, "STATE", {"OBS_MODE": ["OBSERVE_TARGET#UNSPECIFIED"], "SIG": [True]})
 
