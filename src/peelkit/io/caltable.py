@@ -70,12 +70,12 @@ def read_gain_table(path: Path) -> GainTable:
 
         def middle(name: str) -> NDArray[Any]:
             try:
-                cells = column(name)
-                return cells[:, cells.shape[1] // 2]
+                whole = column(name)
             except RuntimeError:
                 # Spws differ in their channels.
                 cells = [cal.getcell(name, row) for row in range(cal.nrows())]
                 return np.array([cell[cell.shape[0] // 2] for cell in cells])
+            return np.asarray(whole[:, whole.shape[1] // 2])
 
         return GainTable(
             time_s=column("TIME"),
