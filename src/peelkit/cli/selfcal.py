@@ -211,8 +211,9 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
     is started again. Exit status 5 if no round helped: MS is then as it was.
 
     With --term a source whose model is known is calibrated instead: delays, bandpass and gains in the order
-    given, once, without images; applied to it (nearest solution) and to --apply-to (linear in time). With
-    --apply solutions of another run are put on MS.
+    given, once, without images; applied to it (nearest solution) and to --apply-to (linear in time). The
+    defaults are then --solint inf, --calmode ap, all scans together for B, --minsnr 3, --minblperant 4,
+    --no-solnorm, --out <MS>.<field>.cal. With --apply solutions of another run are put on MS.
 
     \b
     Examples:
