@@ -122,6 +122,17 @@ def test_statwt_gives_the_noisy_antenna_a_ninth(tmp_path: Path, changes: dict) -
 
 
 @pytest.mark.casa
+def test_a_weight_that_is_huge_by_chance_becomes_that_of_its_baseline(tmp_path: Path) -> None:
+    # 50 integrations of 1 channel: bins of 48 and of 2, whose scatter is a few times next to nothing.
+    path = tmp_path / "a.ms"
+    make_ms(path, MsRecipe(n_antenna=10, n_scan=1, n_time=50, n_chan=(1,), sigma_jy=SIGMA, seed=6))
+    with Casa(tmp_path / "casa.log") as casa:
+        report = weights.reweigh(ms.read_info(path), "statwt", casa, integration_s=7.5)
+    assert report["timebin_s"] == 480.0 and report["capped"] > 0
+    assert column(path, "WEIGHT").max() < weights.OUTLIER * 2 / SIGMA**2
+
+
+@pytest.mark.casa
 def test_initweights_are_nominal_and_flagged_data_have_them_too(tmp_path: Path) -> None:
     path = tmp_path / "a.ms"
     noisy_ms(path, flagged_antennas=(7,), weight_spectrum=True)

@@ -37,6 +37,9 @@ ANTENNA_SIGMA = 5.0
 # Samples that a weight of statwt rests on: it is then good to 1 / sqrt(64) = 12 %.
 SAMPLES = 64
 
+# A weight this many times the typical one of its baseline is chance: of 64 samples it never is.
+OUTLIER = 5.0
+
 # statwt that flags more of the good data than this has not understood them.
 MOST_FLAGGED = 0.1
 
@@ -170,8 +173,8 @@ def reweigh(
     Returns
     -------
     dict
-        Of ``how``, ``timebin_s``, ``flagged`` (new flags), ``unflagged`` (samples before), ``warnings``, and
-        ``before`` and ``after``: weight times variance for each spw.
+        Of ``how``, ``timebin_s``, ``unflagged`` (samples before), ``flagged`` (new flags), ``capped`` (weights
+        far too high by chance), ``warnings``, and ``before`` and ``after``: weight times variance for each spw.
 
     Raises
     ------
@@ -186,6 +189,7 @@ def reweigh(
         "how": how,
         "timebin_s": None,
         "flagged": 0,
+        "capped": 0,
         "unflagged": unflagged(work),
         "warnings": [],
         "before": [asdict(each) for each in before],
@@ -205,7 +209,7 @@ def reweigh(
         with ms.opened(work.path) as main:
             spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM")
         engine.nominal_weights(casa, work.path, spectrum=spectrum)
-    _mend(work, idle_too=how == STATWT)
+    report["capped"] = _mend(work, derived=how == STATWT)
     report["flagged"] = report["unflagged"] - unflagged(work)
     if report["flagged"] > MOST_FLAGGED * report["unflagged"]:
         share = report["flagged"] / max(report["unflagged"], 1)
@@ -230,31 +234,67 @@ def unflagged(work: ms.MsInfo) -> int:
     return total
 
 
-def _mend(work: ms.MsInfo, *, idle_too: bool) -> None:
-    """Give what is no number, and with ``idle_too`` all that is flagged, the weight zero; SIGMA follows.
+def _mend(work: ms.MsInfo, *, derived: bool) -> int:
+    """Make SIGMA follow, and with ``derived`` weights mend what statwt leaves; returns how many were capped.
 
-    statwt means zero for data that were flagged before, of which it has no scatter, and sigma -1; but
-    without a WEIGHT_SPECTRUM it leaves chance values there, NaN among them (measured).
+    statwt means zero for data that were flagged before, of which it has no scatter, and sigma -1; but without
+    a WEIGHT_SPECTRUM it leaves chance values there, NaN among them (measured). A bin of few samples, as at
+    the end of a scan, may have hardly any scatter by chance, and a weight hundreds of times too high: that
+    becomes the typical weight of its baseline.
     """
+    typical = _typical(work) if derived else None
+    capped = 0
     with ms.opened(work.path, write=True) as main:
         spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM")
-        for _, chunk in ms.chunks(main, work, np.arange(work.n_rows)):
-            flag = ms.get(main, "FLAG", chunk)
-            row_flag = ms.get(main, "FLAG_ROW", chunk)
-            # FLAG_ROW is not peelkit's to change: what statwt flagged is in FLAG.
-            idle = (flag.all(axis=1) | row_flag[:, None]) & idle_too
-            weight = ms.get(main, "WEIGHT", chunk)
-            good = ~idle & np.isfinite(weight) & (weight > 0)
-            weight = np.where(good, weight, 0).astype(weight.dtype)
-            sigma = np.where(good, np.where(good, weight, 1) ** -0.5, -1).astype(weight.dtype)
-            ms.put(main, "WEIGHT", chunk, weight)
-            ms.put(main, "SIGMA", chunk, sigma)
+        for description, chunk in ms.chunks(main, work, np.arange(work.n_rows)):
+            weight, good = _weight(main, chunk, derived=derived)
+            new = np.where(good, weight, 0)
+            if typical is not None:
+                usual = typical[description.id][
+                    ms.get(main, "ANTENNA1", chunk), ms.get(main, "ANTENNA2", chunk)
+                ]
+                over = good & (weight > OUTLIER * usual)
+                new = np.where(over, usual, new)
+                capped += int(over.sum())
+            ms.put(main, "WEIGHT", chunk, new.astype(np.float32))
+            sigma = np.where(good, np.where(good, new, 1) ** -0.5, -1)
+            ms.put(main, "SIGMA", chunk, sigma.astype(np.float32))
             if spectrum:
                 values = ms.get(main, "WEIGHT_SPECTRUM", chunk)
+                factor = np.divide(new, weight, out=np.ones_like(weight), where=good)
                 wrong = ~np.isfinite(values) | (values < 0)
-                ms.put(
-                    main, "WEIGHT_SPECTRUM", chunk, np.where(wrong, 0, values).astype(values.dtype)
-                )
+                values = np.where(wrong, 0, values * factor[:, None])
+                ms.put(main, "WEIGHT_SPECTRUM", chunk, values.astype(np.float32))
+    return capped
+
+
+def _weight(
+    main: Any, chunk: NDArray[np.int64], *, derived: bool
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """WEIGHT, shape (row, corr), and where it means something."""
+    weight = ms.get(main, "WEIGHT", chunk).astype(np.float64)
+    good = np.isfinite(weight) & (weight > 0)
+    if derived:
+        flagged = ms.get(main, "FLAG_ROW", chunk)[:, None] | ms.get(main, "FLAG", chunk).all(axis=1)
+        good &= ~flagged
+    return weight, good
+
+
+def _typical(work: ms.MsInfo) -> dict[int, NDArray[np.float64]]:
+    """Geometric mean of the weights of each baseline, shape (antenna, antenna, corr), by data description."""
+    sums: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    with ms.opened(work.path) as main:
+        for description, chunk in ms.chunks(main, work, np.arange(work.n_rows)):
+            weight, good = _weight(main, chunk, derived=True)
+            shape = (len(work.antennas), len(work.antennas), weight.shape[1])
+            total, count = sums.setdefault(description.id, (np.zeros(shape), np.zeros(shape)))
+            at = (ms.get(main, "ANTENNA1", chunk), ms.get(main, "ANTENNA2", chunk))
+            np.add.at(total, at, np.log(np.where(good, weight, 1)))
+            np.add.at(count, at, good)
+    return {
+        number: np.exp(np.divide(total, count, out=np.zeros_like(total), where=count > 0))
+        for number, (total, count) in sums.items()
+    }
 
 
 def columns(path: Path) -> list[str]:
