@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,20 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     help="Scale the weights by the gains too.",
 )
 @click.option(
+    "--stokes",
+    type=click.Choice(["I", "IQ", "IV", "IQUV"]),
+    default="I",
+    show_default=True,
+    help="Planes to image and to solve against: IQ for linear feeds with XX and YY, IV for circular feeds with "
+    "RR and LL, IQUV for four correlations.",
+)
+@click.option(
+    "--parang/--no-parang",
+    default=False,
+    show_default=True,
+    help="Correct for the parallactic angle in all solves and images; four correlations only.",
+)
+@click.option(
     "--rounds", type=click.IntRange(min=1), default=12, show_default=True, help="Rounds at most."
 )
 @options.snr_thresholds
@@ -185,6 +200,10 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
     Delay and offset are of each polarisation, TEC is of both. The solutions are a bandpass table, their
     parameters are in a JSON beside it; phase rounds (G, T) that follow build on them.
 
+    A source that is polarised is not the same in XX and YY: --gaintype G with a model of Stokes I takes the
+    difference for gains. --stokes IQ (or IV, IQUV) models it, --gaintype T leaves it. Without --parang Q and
+    U are those of the feeds' frame; they turn with the parallactic angle.
+
     All work is done on a copy of the selected data. At the end CORRECTED_DATA and MODEL_DATA are
     written ('peelkit undo' puts back what was there); the best image is final.image in the folder, with
     a sidecar that 'peelkit image-residual --like' reads. An interrupted run goes on where it was if it
@@ -197,6 +216,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit selfcal target.ms --field 2 --solint inf --solint 30s --solint inf \\
           --calmode p --calmode p --calmode ap --refant ea10
       peelkit selfcal low.ms --solint 60s --solint 60s --gaintype tec_and_offset --gaintype G
+      peelkit selfcal maser.ms --stokes IQ --solint inf --solint 60s --gaintype T --gaintype G
     """
     from peelkit.core import selfcal as work
     from peelkit.core.verdict import Limits
@@ -233,6 +253,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         interp=values["interp"] or "",
         spwmap=_spwmap(values["spwmap"]),
         calwt=values["calwt"],
+        parang=values["parang"],
         rounds=values["rounds"],
         phase_snr=values["phase_snr"],
         amplitude_snr=values["amplitude_snr"],
@@ -241,7 +262,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         nsigma=values["nsigma"],
         model=values["model"],
         limits=Limits(low, high, values["max_beam_change"], values["max_failed"]),
-        choices=options.imaging_choices(values),
+        choices=replace(options.imaging_choices(values), stokes=values["stokes"]),
         plots=values["plots"],
         overwrite=values["overwrite"],
     )

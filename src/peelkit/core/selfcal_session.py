@@ -48,6 +48,7 @@ class SelfcalOptions:
     interp: str = ""
     spwmap: tuple[int, ...] = ()
     calwt: bool = False
+    parang: bool = False
     rounds: int = 12
     phase_snr: float = 3.0
     amplitude_snr: float = 10.0
