@@ -60,6 +60,8 @@ class MsRecipe:
     # Gain phases that change over the band, for each antenna: 2 pi delay nu + TEC_RAD_HZ tec / nu.
     delay_ns: tuple[float, ...] = ()
     tec_tecu: tuple[float, ...] = ()
+    # Both hands have the gains of the first.
+    same_hands: bool = False
     linear_feeds: bool = False
     # Q, U, V [Jy] of the point at the phase centre, in the frame of the feeds.
     polarised: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -227,6 +229,8 @@ def _gains(recipe: MsRecipe, rng: np.random.Generator, n_time: int) -> np.ndarra
     phase = np.radians(recipe.phase_rms_deg) * rng.normal(size=(n_step, recipe.n_antenna, 2))
     amplitude = 1 + recipe.amplitude_rms * rng.normal(size=(1, recipe.n_antenna, 2))
     gains = amplitude * np.exp(1j * phase)
+    if recipe.same_hands:
+        gains[:, :, 1] = gains[:, :, 0]
     return np.repeat(gains, step, axis=0)[:n_time]
 
 

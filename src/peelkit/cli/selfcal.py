@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,20 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     help="Scale the weights by the gains too.",
 )
 @click.option(
+    "--stokes",
+    type=click.Choice(["I", "IQ", "IV", "IQUV"]),
+    default="I",
+    show_default=True,
+    help="Planes to image and to solve against: IQ for linear feeds with XX and YY, IV for circular feeds with "
+    "RR and LL, IQUV for four correlations.",
+)
+@click.option(
+    "--parang/--no-parang",
+    default=False,
+    show_default=True,
+    help="Correct for the parallactic angle in all solves and images; four correlations only.",
+)
+@click.option(
     "--rounds", type=click.IntRange(min=1), default=12, show_default=True, help="Rounds at most."
 )
 @options.snr_thresholds
@@ -205,6 +220,10 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
     Delay and offset are of each polarisation, TEC is of both. The solutions are a bandpass table, their
     parameters are in a JSON beside it; phase rounds (G, T) that follow build on them.
 
+    A source that is polarised is not the same in XX and YY: --gaintype G with a model of Stokes I takes the
+    difference for gains. --stokes IQ (or IV, IQUV) models it, --gaintype T leaves it. Without --parang Q and
+    U are those of the feeds' frame; they turn with the parallactic angle.
+
     All work is done on a copy of the selected data. At the end CORRECTED_DATA and MODEL_DATA are
     written ('peelkit undo' puts back what was there); the best image is final.image in the folder, with
     a sidecar that 'peelkit image-residual --like' reads. An interrupted run goes on where it was if it
@@ -228,6 +247,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
           --apply-to target --out gain.cal --overwrite
       peelkit selfcal line.ms --apply continuum.ms.selfcal.peelkit.json
       peelkit selfcal low.ms --solint 60s --solint 60s --gaintype tec_and_offset --gaintype G
+      peelkit selfcal maser.ms --stokes IQ --solint inf --solint 60s --gaintype T --gaintype G
     """
     values["spwmap"] = _spwmap(values["spwmap"])
     if selfcal_calibrate.asked(ctx, values):
@@ -273,6 +293,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         else values["fallback"],
         line=values["line"],
         leave_out=values["leave_out"],
+        parang=values["parang"],
         rounds=values["rounds"],
         phase_snr=values["phase_snr"],
         amplitude_snr=values["amplitude_snr"],
@@ -281,7 +302,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         nsigma=values["nsigma"],
         model=values["model"],
         limits=Limits(low, high, values["max_beam_change"], values["max_failed"]),
-        choices=options.imaging_choices(values),
+        choices=replace(options.imaging_choices(values), stokes=values["stokes"]),
         plots=values["plots"],
         overwrite=values["overwrite"],
         weights=values["weights"],

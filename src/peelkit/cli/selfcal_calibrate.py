@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Options of these two modes only.
-OWN = ("term", "apply_to", "pre", "flux_from", "standard", "parang", "apply_tables")
+OWN = ("term", "apply_to", "pre", "flux_from", "standard", "apply_tables")
 
 # Options of selfcal that mean the same here.
 SHARED = {
@@ -72,11 +72,6 @@ def calibrator_options(function: F) -> F:
                 default="Perley-Butler 2017",
                 show_default=True,
                 help="Flux scale of --model 3C286 and the like, as setjy calls it.",
-            ),
-            click.option(
-                "--parang/--no-parang",
-                default=False,
-                help="Rotate cross hands by the parallactic angle, with --term [default: no].",
             ),
             click.option(
                 "--apply",

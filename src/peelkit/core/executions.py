@@ -43,7 +43,7 @@ def compare(session: Session) -> list[dict[str, Any]]:
         imaging.remove_products(name)
         cleaned = imaging.clean_in_mask(
             session.casa, target, name, session.imaging, session.mask,
-            datacolumn="data", nsigma=FIRST_NSIGMA, like=first,
+            datacolumn="corrected" if session.options.parang else "data", nsigma=FIRST_NSIGMA, like=first,
         )  # fmt: skip
         image = cleaned.image
         figures = measure(image, session.mask)

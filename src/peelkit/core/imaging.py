@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import mosaic
+from peelkit.core import mosaic, stokes
 from peelkit.core.islands import threshold_mask
 from peelkit.core.mask_inputs import read_mask
 from peelkit.engines import casa as engine
@@ -59,6 +59,7 @@ class Choices:
     gridder: str | None = None
     uvrange: str = ""
     niter: int = 20000
+    stokes: str = "I"
 
 
 def primary_beam_rad(freq_hz: float, diameter_m: float) -> float:
@@ -163,6 +164,10 @@ def choose(
     }
     if not hands:
         raise DataError(f"{info.path}: no parallel-hand correlations; Stokes I cannot be made.")
+    correlations = {
+        name for item in info.data_descriptions if item.spw in spws for name in item.correlations
+    }
+    stokes.check(choices.stokes, correlations)
     imaging = engine.Imaging(
         imsize=imsize,
         cell_arcsec=cell,
@@ -172,7 +177,7 @@ def choose(
         gridder=gridder,
         uvrange=choices.uvrange,
         niter=choices.niter,
-        stokes="I" if len(hands) > 1 else next(iter(hands)),
+        stokes=choices.stokes if len(hands) > 1 else next(iter(hands)),
         phasecenter=middle.phasecenter if middle is not None else "",
     )
     return imaging, warnings

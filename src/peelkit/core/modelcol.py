@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from peelkit.core.compact import Compact
 from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import SkyModel, sky_model
+from peelkit.core.stokes import to_correlations
 from peelkit.engines import ducc
 from peelkit.errors import DataError
 from peelkit.io import frames, ms
@@ -29,7 +30,9 @@ BEAM_ACCURACY = 1e-5
 Sky = SkyModel | Compact
 
 
-def read_models(paths: Sequence[Path], *, may_be_empty: bool = False) -> list[Image]:
+def read_models(
+    paths: Sequence[Path], *, may_be_empty: bool = False, stokes: str = ""
+) -> list[Image]:
     """Model images [Jy/pixel], all on one grid: one for each Taylor term, or the planes of a cube.
 
     Parameters
@@ -38,13 +41,15 @@ def read_models(paths: Sequence[Path], *, may_be_empty: bool = False) -> list[Im
         Which.
     may_be_empty : bool
         Nothing but zeros is a model too: that of a sky whose sources have all been peeled.
+    stokes : str
+        Which plane; I (or the only one) if empty.
 
     Raises
     ------
     DataError
         If one is not a model image, they do not match, or all are zero.
     """
-    images = [plane for path in paths for plane in read_planes(path)]
+    images = [plane for path in paths for plane in read_planes(path, stokes)]
     if len(images) > len(paths) > 1:
         raise DataError(
             f"{images[0].path}: a cube of models stands alone; give one cube, or Taylor terms."
@@ -69,11 +74,13 @@ def predict_model(
     column: str = "MODEL_DATA",
     mask: NDArray[np.bool_] | None = None,
     pb: Image | None = None,
+    polarised: Mapping[str, Sequence[Image]] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Write the visibilities of ``models`` to ``column`` at ``rows``, of whatever fields.
 
-    Stokes I goes to both parallel hands, nothing to the cross hands. The column must exist.
+    Stokes I goes to both parallel hands, nothing to the cross hands, unless there are polarised models
+    (`peelkit.core.stokes`). The column must exist.
 
     Parameters
     ----------
@@ -90,14 +97,38 @@ def predict_model(
     pb : Image, optional
         Primary beam of a mosaic (tclean's ``.pb``), whose models are the sky times it. Each field
         then sees the sky through its own beam.
+    polarised : mapping, optional
+        ``Q``, ``U``, ``V`` to their models, on the same grid.
     """
-    sky = sky_model(models, pb)
+    beam = Beam.of(info) if pb is not None else None
+    skies = {"I": sky_model(models, pb)}
+    skies |= {name: sky_model(planes, pb) for name, planes in (polarised or {}).items()}
     if mask is not None:
-        sky = sky.where(mask)
-    predict_columns(
-        info, {column: sky}, rows=rows, beam=Beam.of(info) if pb is not None else None,
-        progress=progress,
-    )  # fmt: skip
+        skies = {name: sky.where(mask) for name, sky in skies.items()}
+    if polarised:
+        _predict_stokes(info, skies, rows=rows, column=column, beam=beam, progress=progress)
+        return
+    predict_columns(info, {column: skies["I"]}, rows=rows, beam=beam, progress=progress)
+
+
+def _predict_stokes(
+    info: ms.MsInfo,
+    skies: Mapping[str, SkyModel],
+    *,
+    rows: NDArray[np.int64],
+    column: str,
+    beam: Beam | None,
+    progress: Progress | None,
+) -> None:
+    """Write the visibilities of Stokes planes to all correlations of a column."""
+    progress = progress or Progress()
+    predictor = Predictor(info, beam)
+    with ms.opened(info.path, write=True) as main:
+        for description, chunk in ms.chunks(main, info, rows, bytes_per_sample=64):
+            where = Samples.read(main, chunk, description.spw)
+            planes = {name: predictor.visibilities(sky, where) for name, sky in skies.items()}
+            ms.put(main, column, chunk, to_correlations(planes, description.correlations))
+            progress.advance(chunk.size)
 
 
 def predict_columns(

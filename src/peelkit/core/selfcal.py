@@ -30,6 +30,7 @@ from peelkit.core import (
     snr_estimate,
 )
 from peelkit.core import selfcal_plan as planning
+from peelkit.core import selfcal_polarisation as polarisation
 from peelkit.core import selfcal_prepare as preparing
 from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
@@ -89,8 +90,10 @@ def selfcal(
     rows = ms.select_rows(info, replace(selection, uvrange=""))
     warnings = snr_estimate.weight_warnings(info, found)
     warnings += _column_warnings(info, options) + notes
+    polarisation.check(info, found.spws(), options)
     settled, more = imaging.choose(info, found, options.choices, spws=found.spws(), fields=fields)
     warnings += more
+    warnings += polarisation.warnings(info, found, fields, settled, parang=options.parang)
     if len(fields) > 1:
         log.info("%d fields form a mosaic: they are imaged and calibrated jointly", len(fields))
     refants = choose_refants(info, found, options.refant)
@@ -150,6 +153,7 @@ def selfcal(
             "field": _field_names(info, fields),
             "refant": ",".join(refants),
             "datacolumn": options.datacolumn,
+            "parang": options.parang,
         },
         engine=casa.engine(),
         warnings=tuple(warnings),
@@ -238,6 +242,8 @@ def _start(session: Session) -> None:
     """First image, and its mask."""
     options = session.options
     session.progress.stage("first image")
+    if options.parang:
+        rounds.apply_tables(session, Best())
     started = time.time()
     first = imaging.first_image(
         session.casa,
@@ -248,6 +254,7 @@ def _start(session: Session) -> None:
         nsigma=FIRST_NSIGMA,
         mask_path=options.mask,
         leave_out=options.leave_out,
+        datacolumn="corrected" if options.parang else "data",
     )
     session.mask = first.mask
     _leave_out(session)

@@ -250,6 +250,10 @@ def write_model(session: Session, number: int) -> None:
     modelcol.predict_model(
         session.work,
         modelcol.read_models(models),
+        polarised={
+            plane: modelcol.read_models(models, stokes=plane, may_be_empty=True)
+            for plane in session.imaging.polarised
+        },
         rows=np.arange(session.work.n_rows),
         pb=read_image(session.imaging.pb(best)) if session.imaging.is_mosaic else None,
     )
@@ -274,7 +278,7 @@ def apply_tables(session: Session, wanted: Best, *, applymode: str | None = None
     """
     if applymode is None and session.applied == wanted.tables:
         return
-    if not wanted.tables:
+    if not wanted.tables and not session.options.parang:
         reset_corrected(session)
     else:
         engine.apply_gains(
@@ -286,7 +290,7 @@ def apply_tables(session: Session, wanted: Best, *, applymode: str | None = None
             interp=interp(session, wanted.table_modes),
             calwt=session.options.calwt,
             applymode=applymode or "calonly",
-            parang=False,
+            parang=session.options.parang,
         )
     session.applied = list(wanted.tables)
 

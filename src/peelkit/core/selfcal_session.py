@@ -48,6 +48,7 @@ class SelfcalOptions:
     interp: str = ""
     spwmap: tuple[int, ...] = ()
     calwt: bool = False
+    parang: bool = False
     rounds: int = 12
     fallback: bool = True
     line: bool = False

@@ -194,7 +194,7 @@ def _one(
             gaintable=[str(session.workspace.path(name).absolute()) for name in base.tables],
             spwmap=base.table_spwmaps,
             interp=interp(session, base.table_modes),
-            parang=False,
+            parang=options.parang,
         )
         _count(stats, counts)
     table = read_gain_table(caltable)

@@ -440,7 +440,7 @@ class Imaging:
     niter : int
         At most so many clean components.
     stokes : str
-        ``I``, or the only parallel hand there is.
+        ``I``, or the only parallel hand there is; or several planes, such as ``IQ``.
     phasecenter : str
         Middle of the image, such as ``J2000 12h01m52.4s -18d52m03s``; empty for that of the field.
     """
@@ -460,6 +460,11 @@ class Imaging:
     def is_mosaic(self) -> bool:
         """Each field is gridded with its primary beam."""
         return self.gridder == "mosaic"
+
+    @property
+    def polarised(self) -> str:
+        """The planes beside I, such as ``QUV``."""
+        return self.stokes[1:] if self.stokes.startswith("I") else ""
 
     @property
     def suffix(self) -> str:

@@ -27,6 +27,13 @@ from peelkit.errors import DataError
 # epoch into EQUINOX of its FITS files.
 B1950_VLA_EPOCH = 1979.9
 
+# FITS' numbers of Stokes parameters and correlations (Greisen & Calabretta 2002, A&A 395, 1061, table 7).
+STOKES_CODES = {
+    1: "I", 2: "Q", 3: "U", 4: "V", -1: "RR", -2: "LL", -3: "RL", -4: "LR",
+    -5: "XX", -6: "YY", -7: "XY", -8: "YX",
+}  # fmt: skip
+_STOKES_NUMBERS = {name: number for number, name in STOKES_CODES.items()}
+
 # Two grids are the same if they differ by no more than this share of a pixel.
 GRID_TOLERANCE = 0.05
 
@@ -141,15 +148,15 @@ def is_casa_image(path: Path) -> bool:
     return path.is_dir() and (path / "table.dat").exists()
 
 
-def read_image(path: Path) -> Image:
-    """Read the Stokes I plane of a FITS or CASA image.
+def read_image(path: Path, stokes: str = "") -> Image:
+    """Read the Stokes I plane of a FITS or CASA image, or the plane ``stokes``.
 
     Raises
     ------
     DataError
-        If it is no image, or has several channels.
+        If it is no image, has several channels, or has no such plane.
     """
-    return as_image(path, *load_image(path))
+    return as_image(path, *load_image(path), stokes=stokes)
 
 
 def load_image(path: Path) -> tuple[NDArray[Any], fits.Header, BaseCoordinateFrame]:
@@ -175,10 +182,15 @@ def load_image(path: Path) -> tuple[NDArray[Any], fits.Header, BaseCoordinateFra
 
 
 def as_image(
-    path: Path, data: NDArray[Any], header: fits.Header, frame: BaseCoordinateFrame
+    path: Path,
+    data: NDArray[Any],
+    header: fits.Header,
+    frame: BaseCoordinateFrame,
+    *,
+    stokes: str = "",
 ) -> Image:
-    """Make an `Image` of what `load_image` gave."""
-    plane = _stokes_i(path, data, header)
+    """Make an `Image` of what `load_image` gave: of plane I (or the only one), or ``stokes``."""
+    plane = _plane(path, data, header, stokes)
     with warnings.catch_warnings():
         # CASA's FITS files lack what astropy then derives from the rest; nothing to act on.
         warnings.simplefilter("ignore", FITSFixedWarning)
@@ -202,8 +214,13 @@ def as_image(
     )
 
 
-def _stokes_i(path: Path, data: NDArray[Any], header: fits.Header) -> NDArray[Any]:
+def _plane(path: Path, data: NDArray[Any], header: fits.Header, stokes: str) -> NDArray[Any]:
     """Pick the plane: several channels are refused, of several Stokes the first is I."""
+    names = stokes_names(data, header)
+    if stokes and stokes not in names:
+        raise DataError(
+            f"{path}: no plane of Stokes {stokes} (it has {','.join(names) or 'none'})."
+        )
     extra = data.ndim - 2
     index: list[int] = []
     for axis in range(extra):
@@ -214,10 +231,22 @@ def _stokes_i(path: Path, data: NDArray[Any], header: fits.Header) -> NDArray[An
                 f"{path}: {data.shape[axis]} planes along {kind or 'an unnamed axis'}; "
                 "give an image of one plane (a continuum image, or one channel)."
             )
-        index.append(0)
+        index.append(names.index(stokes) if stokes and kind == "STOKES" else 0)
     return np.asarray(
         data[tuple(index)], dtype=np.float64 if data.dtype.itemsize > 4 else np.float32
     )
+
+
+def stokes_names(data: NDArray[Any], header: fits.Header) -> list[str]:
+    """Planes along the Stokes axis, such as I, Q; empty without such an axis."""
+    for axis in range(data.ndim - 2):
+        number = data.ndim - axis
+        if str(header.get(f"CTYPE{number}", "")) != "STOKES":
+            continue
+        first, step = header.get(f"CRVAL{number}", 1.0), header.get(f"CDELT{number}", 1.0)
+        pixels = np.arange(data.shape[axis]) + 1 - header.get(f"CRPIX{number}", 1.0)
+        return [STOKES_CODES.get(round(first + step * pixel), "?") for pixel in pixels]
+    return []
 
 
 def _read_fits(path: Path) -> tuple[NDArray[Any], fits.Header, BaseCoordinateFrame]:
@@ -278,14 +307,19 @@ def _read_casa(path: Path) -> tuple[NDArray[Any], fits.Header, BaseCoordinateFra
             if axes != [data.ndim - 2, data.ndim - 1]:
                 raise DataError(f"{path}: the sky axes are not the first two; use imtrans first.")
         elif key.startswith("stokes"):
-            header[f"CTYPE{data.ndim - axes[0]}"] = "STOKES"
+            number = data.ndim - axes[0]
+            header[f"CTYPE{number}"] = "STOKES"
+            codes = [_STOKES_NUMBERS.get(str(name), 0) for name in entry["stokes"]]
+            header[f"CRVAL{number}"], header[f"CRPIX{number}"] = float(codes[0]), 1.0
+            header[f"CDELT{number}"] = float(codes[1] - codes[0]) if len(codes) > 1 else 1.0
         elif key.startswith("spectral"):
             header[f"CTYPE{data.ndim - axes[0]}"] = "FREQ"
             axis = entry["wcs"] if "wcs" in entry else entry["tabular"]
             header[f"CRVAL{data.ndim - axes[0]}"] = float(np.atleast_1d(axis["crval"])[0])
     if "CTYPE1" not in header:
         raise DataError(f"{path}: no sky coordinates.")
-    beam = info.get("restoringbeam")
+    # An image of several Stokes planes has a beam for each; they are of the same data, and plane I's counts.
+    beam = info.get("restoringbeam") or info.get("perplanebeams", {}).get("*0")
     if beam and "major" in beam:
         header["BMAJ"] = _degrees(beam["major"])
         header["BMIN"] = _degrees(beam["minor"])

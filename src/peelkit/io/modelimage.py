@@ -16,8 +16,8 @@ from peelkit.io.image import Image, as_image, is_casa_image, load_image
 from peelkit.io.ms import opened
 
 
-def read_planes(path: Path) -> list[Image]:
-    """Read the Stokes I planes of an image along its frequency axis, each with its own frequency.
+def read_planes(path: Path, stokes: str = "") -> list[Image]:
+    """Read the Stokes I planes (or ``stokes``) of an image along frequency, each with its own frequency.
 
     Raises
     ------
@@ -34,14 +34,14 @@ def read_planes(path: Path) -> list[Image]:
         None,
     )
     if axis is None or data.shape[axis] == 1:
-        return [as_image(path, data, header, frame)]
+        return [as_image(path, data, header, frame, stokes=stokes)]
     count = data.shape[axis]
     freqs = _casa_freqs(path, count) if is_casa_image(path) else _fits_freqs(header, count)
     if freqs is None or not np.all(freqs > 0) or np.unique(freqs).size < count:
         raise DataError(f"{path}: the frequencies of its {count} planes are not known.")
     return [
         replace(
-            as_image(path, np.take(data, [number], axis=axis), header, frame),
+            as_image(path, np.take(data, [number], axis=axis), header, frame, stokes=stokes),
             freq_hz=float(freq),
             shape=data.shape,
         )
