@@ -113,7 +113,7 @@ EXAMPLES = {
         ),
         options={
             "antennas": 27, "channels": 4, "integration": 3.02, "integrations": 26, "scans": 16,
-            "phase_rms": 25.0, "delay_rms": 0.02, "amplitude_rms": 0.05, "pointing_rms": 0.0,
+            "phase_rms": 16.0, "delay_rms": 0.02, "amplitude_rms": 0.05, "pointing_rms": 0.0,
         },
     ),
     "maser": Example(
@@ -129,7 +129,7 @@ EXAMPLES = {
         ),
         options={
             "antennas": 27, "channels": 64, "integration": 3.02, "integrations": 26, "scans": 5,
-            "phase_rms": 25.0, "delay_rms": 0.02, "amplitude_rms": 0.05, "pointing_rms": 0.0,
+            "phase_rms": 13.0, "delay_rms": 0.02, "amplitude_rms": 0.05, "pointing_rms": 0.0,
         },
     ),
     "30dor": Example(
