@@ -9,13 +9,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo
 
-.PHONY: help install test test-fast lint format docs demo demo-selfcal clean
+.PHONY: help install test test-fast lint format docs demo demo-selfcal demo-calibrate clean
 
 help:
 	@echo "make test       set up and run all tests"
 	@echo "make test-fast  only those without CASA and QuartiCal"
 	@echo "make demo       peel a simulated bright source, in ./$(DEMO)"
 	@echo "make demo-selfcal  self-calibrate the 3C273 data that casadata ships, in ./$(DEMO)-selfcal"
+	@echo "make demo-calibrate  calibrate the NGC 5921 data that casadata ships, in ./$(DEMO)-calibrate"
 	@echo "make lint       ruff, mypy and the check of man pages and completions"
 	@echo "make docs       write man pages and completions again"
 
@@ -54,5 +55,9 @@ demo-selfcal: $(STAMP)
 	rm -rf ./$(DEMO)-selfcal
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/selfcal-3c273.sh $(DEMO)-selfcal
 
+demo-calibrate: $(STAMP)
+	rm -rf ./$(DEMO)-calibrate
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/calibrate-ngc5921.sh $(DEMO)-calibrate
+
 clean:
-	rm -rf $(VENV) $(DEMO) $(DEMO)-selfcal build *.egg-info src/*.egg-info
+	rm -rf $(VENV) $(DEMO) $(DEMO)-selfcal $(DEMO)-calibrate build *.egg-info src/*.egg-info

@@ -15,6 +15,9 @@ from casacore.tables import default_ms, default_ms_subtable, makearrcoldesc, mak
 C = 299792458.0
 LATITUDE, LONGITUDE = math.radians(34.079), math.radians(-107.618)
 HANDS = {1: (5,), 2: (5, 8), 4: (5, 6, 7, 8)}
+# XX, XY, YX, YY in place of RR, RL, LR, LL.
+LINEAR = 4
+TEC_RAD_HZ = -8.44797245e9
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,20 @@ class MsRecipe:
     # Gains change every so many integrations; per scan if None.
     gain_step: int | None = None
     seed: int = 0
+    # Scans and spws are shared out among so many executions; each counts its scans from 1.
+    executions: int = 1
+    spw_names: tuple[str, ...] = ()
+    # More flux of the middle source in some channels of each spw: (channel, flux [Jy]).
+    line: tuple[tuple[int, float], ...] = ()
+    # Noise of each spw over sigma_jy; the weights know.
+    spw_noise: tuple[float, ...] = ()
     weight_spectrum: bool = False
+    # Gain phases that change over the band, for each antenna: 2 pi delay nu + TEC_RAD_HZ tec / nu.
+    delay_ns: tuple[float, ...] = ()
+    tec_tecu: tuple[float, ...] = ()
+    linear_feeds: bool = False
+    # Q, U, V [Jy] of the point at the phase centre, in the frame of the feeds.
+    polarised: tuple[float, float, float] = (0.0, 0.0, 0.0)
     flagged_antennas: tuple[int, ...] = ()
     truth: dict[str, object] = field(default_factory=dict)
 
@@ -103,7 +119,7 @@ def make_ms(path: Path, recipe: MsRecipe) -> dict[str, np.ndarray]:
             for scan in range(recipe.n_scan)
         ]
     )
-    n_row = times.size * n_spw * n_base
+    n_row = times.size * n_spw * n_base // recipe.executions
     ms = default_ms(str(path), _data_columns(recipe))
     ms.addrows(n_row)
     gains = _gains(recipe, rng, times.size)
@@ -115,14 +131,27 @@ def make_ms(path: Path, recipe: MsRecipe) -> dict[str, np.ndarray]:
         antenna_uvw = baseline_uvw(positions, moment, ra, dec)
         # CASA's UVW points from antenna 2 to antenna 1 with the phase convention of its images.
         uvw = antenna_uvw[one] - antenna_uvw[two]
+        execution = scan * recipe.executions // recipe.n_scan
+        number = 1 + scan - execution * (recipe.n_scan // recipe.executions)
         for spw in range(n_spw):
+            if spw * recipe.executions // n_spw != execution and recipe.executions > 1:
+                continue
             freq = channel_freq(recipe, spw)
+            sigma = recipe.sigma_jy * (recipe.spw_noise[spw] if recipe.spw_noise else 1.0)
             model = sky_visibility(recipe, uvw, freq)
+            for channel, flux in recipe.line:
+                model[:, channel] += flux
             data = np.zeros((n_base, freq.size, recipe.n_corr), dtype=np.complex64)
             for hand, corr in enumerate(hands):
-                g = gains[index, :, hand]
-                data[:, :, corr] = model * (g[one] * g[two].conj())[:, None]
-            noise = rng.normal(0, recipe.sigma_jy, (2, *data.shape))
+                g = gains[index, :, hand, None] * band_gains(recipe, freq)
+                own = model + hand_sign(corr) * polarised_hand(recipe)
+                data[:, :, corr] = own * (g[one] * g[two].conj())
+            if recipe.n_corr == 4:
+                for corr, (p, q) in ((1, (0, 1)), (2, (1, 0))):
+                    band = band_gains(recipe, freq)
+                    g, h = (gains[index, :, hand, None] * band for hand in (p, q))
+                    data[:, :, corr] = cross_hand(recipe, corr) * g[one] * h[two].conj()
+            noise = rng.normal(0, sigma, (2, *data.shape))
             data += noise[0] + 1j * noise[1]
             flag = np.zeros(data.shape, dtype=bool)
             for antenna in recipe.flagged_antennas:
@@ -133,19 +162,46 @@ def make_ms(path: Path, recipe: MsRecipe) -> dict[str, np.ndarray]:
                 "EXPOSURE": np.full(n_base, recipe.integration_s),
                 "ANTENNA1": one, "ANTENNA2": two, "UVW": uvw, "DATA": data, "FLAG": flag,
                 "FLAG_ROW": flag.all(axis=(1, 2)),
-                "SCAN_NUMBER": np.full(n_base, scan + 1), "FIELD_ID": np.full(n_base, field_id),
+                "SCAN_NUMBER": np.full(n_base, number), "FIELD_ID": np.full(n_base, field_id),
+                "OBSERVATION_ID": np.full(n_base, execution),
                 "DATA_DESC_ID": np.full(n_base, spw), "STATE_ID": np.full(n_base, -1),
-                "WEIGHT": np.full((n_base, recipe.n_corr), 1 / recipe.sigma_jy**2 if recipe.sigma_jy else 1.0),
-                "SIGMA": np.full((n_base, recipe.n_corr), recipe.sigma_jy or 1.0),
+                "WEIGHT": np.full((n_base, recipe.n_corr), 1 / sigma**2 if sigma else 1.0),
+                "SIGMA": np.full((n_base, recipe.n_corr), sigma or 1.0),
             }  # fmt: skip
             if recipe.weight_spectrum:
-                block["WEIGHT_SPECTRUM"] = np.full(data.shape, 1 / recipe.sigma_jy**2)
+                block["WEIGHT_SPECTRUM"] = np.full(data.shape, 1 / sigma**2)
             for name, values in block.items():
                 ms.putcol(name, values, row, n_base)
             row += n_base
     ms.close()
     _subtables(path, recipe, positions, ra, dec)
     return {"gains": gains, "times": times}
+
+
+def band_gains(recipe: MsRecipe, freq: np.ndarray) -> np.ndarray:
+    """Gains that change over the band, shape (antenna, chan)."""
+    phase = np.zeros((recipe.n_antenna, freq.size))
+    if recipe.delay_ns:
+        phase += 2e-9 * np.pi * np.outer(recipe.delay_ns, freq)
+    if recipe.tec_tecu:
+        phase += TEC_RAD_HZ * np.outer(recipe.tec_tecu, 1 / freq)
+    return np.exp(1j * phase)
+
+
+def hand_sign(corr: int) -> int:
+    """XX = I + Q, YY = I - Q; RR = I + V, LL = I - V."""
+    return 1 if corr == 0 else -1
+
+
+def polarised_hand(recipe: MsRecipe) -> float:
+    """What the first parallel hand has more than I."""
+    return recipe.polarised[0 if recipe.linear_feeds else 2]
+
+
+def cross_hand(recipe: MsRecipe, corr: int) -> complex:
+    """XY = U + iV, YX = U - iV; RL = Q + iU, LR = Q - iU."""
+    real, imaginary = recipe.polarised[1:] if recipe.linear_feeds else recipe.polarised[:2]
+    return complex(real, imaginary if corr == 1 else -imaginary)
 
 
 def channel_freq(recipe: MsRecipe, spw: int) -> np.ndarray:
@@ -199,14 +255,17 @@ def _subtables(path: Path, recipe: MsRecipe, positions: np.ndarray, ra: float, d
     freqs = [channel_freq(recipe, spw) for spw in range(n_spw)]
     widths = [np.full(f.size, recipe.chan_width_hz) for f in freqs]
     fill("SPECTRAL_WINDOW", n_spw, {
-        "NAME": [f"spw{n}" for n in range(n_spw)], "NUM_CHAN": [f.size for f in freqs],
+        "NAME": recipe.spw_names or [f"spw{n}" for n in range(n_spw)], "NUM_CHAN": [f.size for f in freqs],
         "CHAN_FREQ": freqs, "CHAN_WIDTH": widths, "EFFECTIVE_BW": widths, "RESOLUTION": widths,
         "REF_FREQUENCY": [f[0] for f in freqs], "TOTAL_BANDWIDTH": [w.sum() for w in widths],
         "MEAS_FREQ_REF": [5] * n_spw, "NET_SIDEBAND": [1] * n_spw, "IF_CONV_CHAIN": [0] * n_spw,
         "FREQ_GROUP": [0] * n_spw, "FREQ_GROUP_NAME": [""] * n_spw,
     })  # fmt: skip
-    codes = HANDS[recipe.n_corr]
-    product = {5: (0, 0), 6: (0, 1), 7: (1, 0), 8: (1, 1)}
+    shift = LINEAR if recipe.linear_feeds else 0
+    codes = [code + shift for code in HANDS[recipe.n_corr]]
+    product = {
+        n + m: pair for n in (5, 9) for m, pair in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)])
+    }
     fill("POLARIZATION", 1, {
         "NUM_CORR": [recipe.n_corr], "CORR_TYPE": [np.array(codes)],
         "CORR_PRODUCT": [np.array([product[code] for code in codes])],
@@ -224,14 +283,13 @@ def _subtables(path: Path, recipe: MsRecipe, positions: np.ndarray, ra: float, d
         for column in ("PHASE_DIR", "DELAY_DIR", "REFERENCE_DIR"):
             measure = sub.getcolkeyword(column, "MEASINFO")
             sub.putcolkeyword(column, "MEASINFO", {**measure, "Ref": recipe.frame})
-    fill(
-        "OBSERVATION",
-        1,
-        {"TELESCOPE_NAME": [recipe.telescope], "TIME_RANGE": [np.array([0.0, 0.0])]},
-    )
+    fill("OBSERVATION", recipe.executions, {
+        "TELESCOPE_NAME": [recipe.telescope] * recipe.executions,
+        "TIME_RANGE": [np.array([0.0, 0.0])] * recipe.executions,
+    })  # fmt: skip
     feed = {
         "ANTENNA_ID": list(range(n_ant)), "SPECTRAL_WINDOW_ID": [-1] * n_ant,
-        "NUM_RECEPTORS": [2] * n_ant, "POLARIZATION_TYPE": [["R", "L"]] * n_ant,
+        "NUM_RECEPTORS": [2] * n_ant, "POLARIZATION_TYPE": [["X", "Y"] if recipe.linear_feeds else ["R", "L"]] * n_ant,
         "POL_RESPONSE": [np.eye(2, dtype=complex)] * n_ant, "RECEPTOR_ANGLE": [np.zeros(2)] * n_ant,
         "BEAM_OFFSET": [np.zeros((2, 2))] * n_ant, "POSITION": [np.zeros(3)] * n_ant,
         "BEAM_ID": [-1] * n_ant, "TIME": [0.0] * n_ant, "INTERVAL": [1e30] * n_ant,

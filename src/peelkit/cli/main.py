@@ -15,6 +15,7 @@ from peelkit.cli import options
 from peelkit.cli.add_model_col import add_model_col
 from peelkit.cli.ddsolve import ddsolve
 from peelkit.cli.image_residual import image_residual
+from peelkit.cli.import_uvfits import import_uvfits
 from peelkit.cli.mask import mask
 from peelkit.cli.predict_region import predict_region
 from peelkit.cli.recipe import recipe
@@ -93,6 +94,7 @@ def cli(ctx: click.Context) -> None:
 
 
 for _command in (
+    import_uvfits,
     snr_estimate,
     mask,
     selfcal,

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from peelkit import sidecar
-from peelkit.cli import options
+from peelkit.cli import options, selfcal_calibrate
 from peelkit.cli.console import TextTable
 from peelkit.cli.finish import finish
+from peelkit.cli.selfcal_prepare import flag_notes, prepare_options, prepared_notes
 from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
 
 if TYPE_CHECKING:
     from peelkit.selection import Selection
+
+
+# Kinds of peelkit.core.dispersive; named as in QuartiCal.
+FITTED = (
+    "delay", "delay_and_offset", "tec", "tec_and_offset", "delay_and_tec", "delay_tec_and_offset",
+)  # fmt: skip
 
 
 def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
@@ -44,12 +51,13 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 @_many(
     "combine",
     str,
-    "Data to combine in a solve: spw, scan, field, or spw,scan; once, or once for each solint.",
+    "Data to combine in a solve: spw, baseband, scan, field, or spw,scan; once, or once for each solint.",
 )
 @_many(
     "gaintype",
-    click.Choice(["G", "T"]),
-    "G for each polarisation, T for both together; once, or once for each solint [default: G].",
+    click.Choice(["G", "T", "K", *FITTED]),
+    "G for each polarisation, T for both together, K for CASA's delay of each spw; the others are fitted over "
+    "all spws together (see below); once, or once for each solint [default: G].",
 )
 @options.from_option("Follow the ladder in the sidecar of 'peelkit snr-estimate'.")
 @click.option(
@@ -68,10 +76,16 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     help="Baselines that an antenna needs [default: 4, for amplitudes 6].",
 )
 @click.option(
+    "--fallback/--no-fallback",
+    default=None,
+    help="Combine more data where over 5 % of the solutions fail: each spw, baseband, all spws, both "
+    "polarisations [default: yes, unless --combine or --gaintype is given].",
+)
+@click.option(
     "--solnorm/--no-solnorm",
-    default=True,
-    show_default=True,
-    help="Keep the mean amplitude of the solutions at 1, and with it the flux scale.",
+    default=None,
+    help="Keep the mean amplitude of the solutions at 1, and with it the flux scale [default: yes; where the "
+    "model lacks flux on short baselines, leaving these out is tried too, and the better kept].",
 )
 @options.selection_options("field", "spw", "scan", "uvrange")
 @options.datacolumn("Column to calibrate.")
@@ -105,6 +119,16 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 )
 @options.snr_thresholds
 @click.option(
+    "--line",
+    is_flag=True,
+    help="Find the channels with a spectral line (above the continuum), solve and image these, apply to all.",
+)
+@click.option(
+    "--leave-out",
+    type=options.PATH,
+    help="Regions (.crtf, .reg) of weak sources that stay out of the model; if real, their S/N rises.",
+)
+@click.option(
     "--mask",
     type=options.PATH,
     help="Cleaning mask (CASA, FITS) or regions (.crtf, .reg) for all rounds; made if not given.",
@@ -125,7 +149,8 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     "--model",
     type=options.PATH,
     multiple=True,
-    help="Model image [Jy/pixel] for the first round, once for each Taylor term.",
+    help="Model image [Jy/pixel] for the first round, once for each Taylor term; with --term a calibrator: "
+    "point:1.0Jy, point:1Jy,alpha=-0.7@3GHz, 3C48, 3C138, 3C147, 3C286 or standard (by its position).",
 )
 @click.option(
     "--flux-range",
@@ -158,6 +183,8 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     show_default=True,
     help="Plot gains, rounds and images into the folder.",
 )
+@prepare_options
+@selfcal_calibrate.calibrator_options
 @options.overwrite
 @options.common
 @click.pass_context
@@ -172,10 +199,20 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
     solved one by one (--combine field solves for all together), and every field gets the solutions
     nearest in time.
 
+    --gaintype delay, delay_and_offset, tec, tec_and_offset, delay_and_tec and delay_tec_and_offset fit the
+    phase offset + 2 pi delay (frequency - reference) - 8.448e9 Hz TEC [TECU] / frequency to all channels of all
+    spws together, in rounds with calmode p: for phases that turn over the band (low frequencies, wide bands).
+    Delay and offset are of each polarisation, TEC is of both. The solutions are a bandpass table, their
+    parameters are in a JSON beside it; phase rounds (G, T) that follow build on them.
+
     All work is done on a copy of the selected data. At the end CORRECTED_DATA and MODEL_DATA are
     written ('peelkit undo' puts back what was there); the best image is final.image in the folder, with
     a sidecar that 'peelkit image-residual --like' reads. An interrupted run goes on where it was if it
     is started again. Exit status 5 if no round helped: MS is then as it was.
+
+    With --term a source whose model is known is calibrated instead: delays, bandpass and gains in the order
+    given, once, without images; applied to it (nearest solution) and to --apply-to (linear in time). With
+    --apply solutions of another run are put on MS.
 
     \b
     Examples:
@@ -183,7 +220,18 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit selfcal 3C273.ms --from 3C273.ms.snr-estimate.peelkit.json
       peelkit selfcal target.ms --field 2 --solint inf --solint 30s --solint inf \\
           --calmode p --calmode p --calmode ap --refant ea10
+      peelkit selfcal target.ms --weights statwt --statwt-fitspw 0:5~20
+      peelkit selfcal target.ms --flag-list reviewed.txt
+      peelkit selfcal day.ms --field 3C286 --model 3C286 --term K --term B --term G --out flux.cal
+      peelkit selfcal day.ms --field J1445 --model point:1Jy --term G --pre flux.cal --flux-from flux.cal \\
+          --apply-to target --out gain.cal --overwrite
+      peelkit selfcal line.ms --apply continuum.ms.selfcal.peelkit.json
+      peelkit selfcal low.ms --solint 60s --solint 60s --gaintype tec_and_offset --gaintype G
     """
+    values["spwmap"] = _spwmap(values["spwmap"])
+    if selfcal_calibrate.asked(ctx, values):
+        selfcal_calibrate.run(ctx, ms, selection, values)
+        return
     from peelkit.core import selfcal as work
     from peelkit.core.verdict import Limits
 
@@ -217,8 +265,13 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         datacolumn=values["datacolumn"],
         applymode=values["applymode"],
         interp=values["interp"] or "",
-        spwmap=_spwmap(values["spwmap"]),
+        spwmap=values["spwmap"],
         calwt=values["calwt"],
+        fallback=not (values["combine"] or values["gaintype"])
+        if values["fallback"] is None
+        else values["fallback"],
+        line=values["line"],
+        leave_out=values["leave_out"],
         rounds=values["rounds"],
         phase_snr=values["phase_snr"],
         amplitude_snr=values["amplitude_snr"],
@@ -230,6 +283,9 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         choices=options.imaging_choices(values),
         plots=values["plots"],
         overwrite=values["overwrite"],
+        weights=values["weights"],
+        statwt_fitspw=values["statwt_fitspw"],
+        flag_list=values["flag_list"],
     )
     with state.progress() as progress:
         outcome = work.selfcal(ms, selection, chosen, progress)
@@ -245,6 +301,30 @@ def _spwmap(text: str) -> tuple[int, ...]:
             f"{text!r} is not a list of spw ids, such as 0,0,0,0.", param_hint="--spwmap"
         )
     return tuple(int(piece) for piece in pieces)
+
+
+def _ranges(ranges: list[list[int]]) -> str:
+    return ", ".join(
+        f"{first}" if first == last else f"{first} to {last}" for first, last in ranges
+    )
+
+
+def _ways(number: int, item: dict[str, Any]) -> list[str]:
+    """What an amplitude round found of the model's flux, and the ways it tried."""
+    check = item.get("model_check")
+    if not check or check["lacking_below_m"] is None:
+        return []
+    tried = "; ".join(
+        f"{'solnorm' if way['solnorm'] else way['uvrange']}: {way['reason']}"
+        for way in item["ways"]
+    )
+    kept = "solnorm" if item["solnorm"] else item["uvrange"]
+    return [
+        f"Round {number}: the model lacks flux on baselines below {check['lacking_below_m']:.0f} m; "
+        f"{tried}; {kept} is better."
+        if len(item["ways"]) > 1
+        else f"Round {number}: the model lacks flux on baselines below {check['lacking_below_m']:.0f} m."
+    ]
 
 
 def tables(results: dict[str, Any]) -> list[TextTable]:
@@ -276,8 +356,22 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     notes = [
         "A verdict compares with the best image so far, cleaned again in the mask of that round."
     ]
+    for line in results["line_channels"]:
+        notes.append(
+            f"Spw {line['spw']}: line in channels {_ranges(line['ranges'])}, {line['sigma']:.0f} sigma."
+        )
     for number, item in enumerate(results["rounds"], start=1):
+        if item.get("fell_back"):
+            kept = " ".join(filter(None, (item["gaintype"], item["combine"] or "per spw")))
+            mapped = f", spwmap {item['spwmap']}" if item["spwmap"] else ""
+            notes.append(f"Round {number}: {'; '.join(item['fell_back'])}; kept {kept}{mapped}.")
+        notes += _ways(number, item)
         notes += [f"Round {number}: {line}." for line in item["suspicious"]]
+    for item in results["left_out"]:
+        notes.append(
+            f"Left out, {item['label']}: S/N {item['snr_first']:.1f} to {item['snr_final']:.1f}: {item['verdict']}."
+        )
+    notes += prepared_notes(results["prepared"]) + flag_notes(results["flag_proposals"])
     first, final = results["first"], results["final"]
     if results["gaintables"]:
         notes.append(

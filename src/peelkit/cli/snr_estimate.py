@@ -92,6 +92,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             f"{row['snr']:.1f}",
             f"{row['phase_error_deg']:.3g}",
             f"{row['amplitude_error_percent']:.3g}",
+            _percent(row["decorrelation"]),
             yes[row["phase_ok"]],
             yes[row["amplitude_ok"]],
         ]
@@ -126,6 +127,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             f"shortest interval follows it on baselines up to {low:.0f} to {high:.0f} m "
             f"(longest: {physics['longest_baseline_m']:.0f} m)."
         )
+    notes += physics["notes"]
     main = TextTable(
         [
             "solint",
@@ -135,6 +137,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             "S/N",
             "phase err [deg]",
             "amp err [%]",
+            "decorr [%]",
             "phase",
             "amplitude",
         ],
@@ -169,10 +172,10 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     if results["ladder"]:
         found.append(
             TextTable(
-                ["solint", "calmode", "combine", "gaintype", "minsnr", "S/N"],
+                ["solint", "calmode", "combine", "gaintype", "minsnr", "S/N", "decorr [%]"],
                 [
                     [r["solint"], r["calmode"], r["combine"] or "-", r["gaintype"], f"{r['minsnr']:g}",
-                     f"{r['snr']:.1f}"]
+                     f"{r['snr']:.1f}", _percent(r["decorrelation"])]
                     for r in results["ladder"]
                 ],
                 title="Recommended rounds",
@@ -182,6 +185,10 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     else:
         found.append(TextTable([], [], notes=notes))
     return found
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2g}"
 
 
 def _median(rows: list[dict[str, Any]]) -> float:

@@ -186,11 +186,12 @@ def _round_down(value: float) -> float:
 
 @dataclass(frozen=True)
 class Target:
-    """What tclean images: the MS, and its field and spws in CASA's words."""
+    """What tclean images: the MS, and its field, spws and executions in CASA's words."""
 
     ms: Path
     field: str
     spw: str
+    observation: str = ""
 
 
 @dataclass(frozen=True)
@@ -347,6 +348,7 @@ def clean_in_mask(
         imaging,
         field=target.field,
         spw=target.spw,
+        observation=target.observation,
         datacolumn=datacolumn,
         mask=mask_path,
         nsigma=nsigma,
@@ -379,6 +381,7 @@ def first_image(
     sigma: float,
     nsigma: float,
     mask_path: Path | None = None,
+    leave_out: Path | None = None,
     datacolumn: str = "data",
     passes: int = 3,
 ) -> Cleaned:
@@ -387,7 +390,7 @@ def first_image(
     The first mask keeps above the sidelobes of the brightest peak; each pass opens it to what stands
     out once the brighter sources are cleaned (a jet beside a core). Conservative first: features
     made from artefacts would be calibrated into the data (seed 002, 2.3.4). A mask or regions of the
-    user's (``mask_path``) stay as they are.
+    user's (``mask_path``) stay as they are. What the regions ``leave_out`` enclose is in no mask.
     """
     dirty = dirty_image(casa, target, imagename, imaging, datacolumn=datacolumn)
     if mask_path is not None:
@@ -395,6 +398,8 @@ def first_image(
         passes = 1
     else:
         mask = dirty_mask(dirty.image, read_image(imaging.psf(imagename)), sigma)
+    allowed = ~user_mask(leave_out, dirty.image) if leave_out else np.ones_like(mask)
+    mask &= allowed
     cleaned = dirty
     for _ in range(passes):
         if not mask.any():
@@ -403,7 +408,7 @@ def first_image(
             casa, target, imagename, imaging, mask,
             datacolumn=datacolumn, nsigma=nsigma, resume=True,
         )  # fmt: skip
-        grown = grow_mask(cleaned.image, mask, sigma) if mask_path is None else mask
+        grown = grow_mask(cleaned.image, mask, sigma) & allowed if mask_path is None else mask
         if grown.sum() <= 1.05 * mask.sum():
             break
         mask = grown

@@ -96,12 +96,13 @@ def explicit_rungs(
         calmode = columns["calmode"][number]
         unknown = set(filter(None, columns["combine"][number].split(","))) - {
             "spw",
+            "baseband",
             "scan",
             "field",
         }
         if unknown:
             raise OptionError(
-                f"combine {sorted(unknown)[0]!r}: use spw, scan or field, or spw,scan."
+                f"combine {sorted(unknown)[0]!r}: use spw, baseband, scan or field, or spw,scan."
             )
         if calmode == "p" and any(rung.calmode != "p" for rung in rungs):
             raise OptionError(

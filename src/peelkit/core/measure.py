@@ -20,6 +20,9 @@ MAD_TO_SIGMA = 1.4826
 # own wings, within the first sidelobes (auto_selfcal's near field, science of features.md 1.3).
 NEAR_BEAMS = (1.0, 10.0)
 
+# A source whose flux is so many times its peak [Jy/beam] is judged by its flux.
+EXTENDED = 2.0
+
 
 def robust_rms(values: NDArray[Any]) -> float:
     """Robust rms, ``1.4826 * median(|x - median(x)|)``, of the finite values; NaN if there are none."""
@@ -82,8 +85,8 @@ def refined_peak(data: NDArray[Any]) -> tuple[float, float, float]:
 class Figures:
     """What one image measures, with a mask that says where its sources are.
 
-    ``rms_near_jy_beam`` is the robust rms of the near field; ``flux_jy`` the integral of the mask.
-    NaN where there is nothing to measure.
+    ``rms_near_jy_beam`` is the robust rms of the near field; ``flux_jy`` the integral of the mask,
+    ``peak_island_flux_jy`` that of its part that holds the peak. NaN where there is nothing to measure.
     """
 
     peak_jy_beam: float
@@ -94,6 +97,17 @@ class Figures:
     flux_jy: float
     peak_x: float
     peak_y: float
+    peak_island_flux_jy: float = math.nan
+
+    @property
+    def flux_snr(self) -> float:
+        """Integrated flux [Jy] over robust rms [Jy/beam]: what counts for extended emission (seed 002, tip 6)."""
+        return self.flux_jy / self.rms_jy_beam if self.rms_jy_beam > 0 else math.nan
+
+    @property
+    def extended(self) -> bool:
+        """The brightest source has `EXTENDED` times the flux of its peak, or more."""
+        return self.peak_island_flux_jy >= EXTENDED * self.peak_jy_beam
 
     @property
     def dynamic_range(self) -> float:
@@ -134,4 +148,16 @@ def measure(image: Image, mask: Mask) -> Figures:
         flux_jy=float(np.nansum(inside) / image.beam_pixels) if mask.any() else math.nan,
         peak_x=x,
         peak_y=y,
+        peak_island_flux_jy=_island_flux(data, mask, x, y) / image.beam_pixels
+        if mask.any()
+        else math.nan,
     )
+
+
+def _island_flux(data: NDArray[Any], mask: Mask, x: float, y: float) -> float:
+    """Sum of the connected part of the mask that holds a pixel."""
+    from scipy.ndimage import label
+
+    parts, _ = label(mask)
+    here = parts[round(y), round(x)]
+    return float(np.nansum(data[parts == here])) if here else math.nan

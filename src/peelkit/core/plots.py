@@ -20,8 +20,15 @@ GOOD, BAD = "#009E73", "#CC79A7"
 COLUMNS = 5
 
 
-def gains(table: GainTable, names: Sequence[str], stem: Path, *, calmode: str) -> list[Path]:
+def gains(
+    table: GainTable, names: Sequence[str], stem: Path, *, calmode: str, rest: float = 1.0
+) -> list[Path]:
     """Phase (and amplitude) against time for each antenna, and S/N per antenna.
+
+    Parameters
+    ----------
+    rest : float
+        Amplitude that is marked: 1 in self-calibration.
 
     Returns
     -------
@@ -34,7 +41,7 @@ def gains(table: GainTable, names: Sequence[str], stem: Path, *, calmode: str) -
         made.append(
             _per_antenna(
                 table, np.degrees(np.angle(good)), names,
-                Path(f"{stem}.phase.png"), "phase [deg]", symmetric=True,
+                Path(f"{stem}.phase.png"), "phase [deg]", rest=0.0,
             )
         )  # fmt: skip
     if calmode in ("a", "ap"):
@@ -45,7 +52,7 @@ def gains(table: GainTable, names: Sequence[str], stem: Path, *, calmode: str) -
                 names,
                 Path(f"{stem}.amplitude.png"),
                 "amplitude",
-                symmetric=False,
+                rest=rest,
             )
         )
     made.append(_snr(table, names, Path(f"{stem}.snr.png")))
@@ -73,7 +80,7 @@ def _per_antenna(
     path: Path,
     label: str,
     *,
-    symmetric: bool,
+    rest: float,
 ) -> Path:
     antennas = [a for a in np.unique(table.antenna) if table.ok[table.antenna == a].any()]
     rows = max(1, math.ceil(len(antennas) / COLUMNS))
@@ -81,17 +88,18 @@ def _per_antenna(
     axes = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
     minutes, breaks = compressed_minutes(table.time_s)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if symmetric:
+    # Phases are about 0, amplitudes are not.
+    if rest == 0:
         top = max(1.0, min(180.0, 1.15 * max(abs(low), abs(high))))
         low, high = -top, top
     else:
-        pad = max(0.02, 0.1 * (high - low))
-        low, high = min(low, 1.0) - pad, max(high, 1.0) + pad
+        pad = max(0.02 * rest, 0.1 * (high - low))
+        low, high = min(low, rest) - pad, max(high, rest) + pad
     # One marker a solution; many solutions want small ones.
     size = 5 if np.unique(table.time_s).size < 40 else 2.5
     for axis, antenna in zip(axes.flat, antennas, strict=False):
         mine = table.antenna == antenna
-        axis.axhline(0.0 if symmetric else 1.0, color="0.8", lw=0.8, zorder=0)
+        axis.axhline(rest, color="0.8", lw=0.8, zorder=0)
         for edge in breaks:
             axis.axvline(edge, color="0.85", lw=0.8, ls=":", zorder=0)
         for hand in range(values.shape[1]):
@@ -112,6 +120,42 @@ def _per_antenna(
     gaps = ", gaps between scans cut at dotted lines" if breaks else ""
     figure.supxlabel(f"time [min]{gaps}", fontsize=10)
     figure.supylabel(label, fontsize=10)
+    return save(figure, path)
+
+
+def model_check(check: dict[str, Any], path: Path) -> Path:
+    """Amplitude of the corrected data along the model, and of the model, against baseline length."""
+    bins = check["bins"]
+    edges = [item["uv_m"][0] for item in bins] + [bins[-1]["uv_m"][1]]
+    figure = new_figure(figsize=(7, 5.5))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    above.stairs(
+        [item["model_jy"] for item in bins], edges, color=HANDS[0], lw=2, label="model, rms"
+    )
+    middles = [sum(item["uv_m"]) / 2 for item in bins]
+    errors = [item["error"] * item["model_jy"] for item in bins]
+    above.errorbar(
+        middles, [item["data_jy"] for item in bins], errors, fmt="o", color=HANDS[1], ms=4,
+        label="corrected data, along the model",
+    )  # fmt: skip
+    above.set_ylabel("amplitude [Jy]")
+    above.set_ylim(bottom=0)
+    above.legend(frameon=False, fontsize=9)
+    below.axhline(0.0, color="0.8", lw=0.8)
+    # As a difference: a good model is off by parts in ten thousand.
+    excess = [100 * (item["ratio"] - 1) for item in bins]
+    below.errorbar(
+        middles, excess, [100 * item["error"] for item in bins], fmt="o", color="0.2", ms=4
+    )
+    if check["lacking_below_m"] is not None:
+        below.axvspan(0, check["lacking_below_m"], color=BAD, alpha=0.15, lw=0)
+        below.text(
+            check["lacking_below_m"], 0.98, " the model lacks flux", va="top", fontsize=9,
+            transform=below.get_xaxis_transform(),
+        )  # fmt: skip
+    below.set_ylabel("data - model [%]")
+    below.set_xlabel("projected baseline [m]")
+    below.set_xlim(left=0)
     return save(figure, path)
 
 

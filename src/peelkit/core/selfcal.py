@@ -15,12 +15,27 @@ from typing import Any
 
 import numpy as np
 
-from peelkit.core import commit, imaging, ladder, mosaic, plots, snr, snr_estimate
+from peelkit.core import (
+    commit,
+    executions,
+    imaging,
+    ladder,
+    linechannels,
+    mosaic,
+    plots,
+    selfcal_flags,
+    selfcal_holdout,
+    selfcal_terms,
+    snr,
+    snr_estimate,
+)
 from peelkit.core import selfcal_plan as planning
+from peelkit.core import selfcal_prepare as preparing
 from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
 from peelkit.core.measure import measure
 from peelkit.core.selfcal_session import FIRST_NSIGMA, Best, SelfcalOptions, Session
+from peelkit.core.selfcal_solve import interp
 from peelkit.core.verdict import Verdict
 from peelkit.core.workspace import fingerprint, make_copy, open_workspace
 from peelkit.engines import casa as engine
@@ -66,20 +81,22 @@ def selfcal(
     check_uvrange(selection.uvrange)
     check_uvrange(options.choices.uvrange)
     data_column = _check(info, options)
+    asked = {**asdict(options), **asdict(selection), "overwrite": None}
+    selection, options, lines, notes = _line(info, selection, options, data_column)
+    preparing.check(info, options.weights, options.statwt_fitspw, options.flag_list)
     found = survey(info, replace(selection, uvrange=""), progress)
     fields = mosaic.check_fields(info, found, imaging.field_of_view_rad(info, found, found.spws()))
     rows = ms.select_rows(info, replace(selection, uvrange=""))
     warnings = snr_estimate.weight_warnings(info, found)
-    warnings += _column_warnings(info, options)
+    warnings += _column_warnings(info, options) + notes
     settled, more = imaging.choose(info, found, options.choices, spws=found.spws(), fields=fields)
     warnings += more
     if len(fields) > 1:
         log.info("%d fields form a mosaic: they are imaged and calibrated jointly", len(fields))
     refants = choose_refants(info, found, options.refant)
-    parameters = {**asdict(options), **asdict(selection), "overwrite": None}
     folder = options.out or path.with_name(f"{path.stem}.selfcal")
     workspace, resumed = open_workspace(
-        folder, fingerprint(info, parameters), overwrite=options.overwrite
+        folder, fingerprint(info, asked), overwrite=options.overwrite
     )
     if resumed:
         log.info("going on with the interrupted run in %s", folder)
@@ -98,7 +115,10 @@ def selfcal(
         )  # fmt: skip
         if resumed:
             state.restore(session)
+            _leave_out(session)
+            preparing.look_again(session)
         else:
+            preparing.prepare(session)
             _start(session)
         refusal = planning.gate(session)
         if refusal is None:
@@ -106,8 +126,16 @@ def selfcal(
             if not session.best.tables:
                 refusal = _no_round(session)
         _link_final(session)
-        made = _plots(session) if options.plots else []
+        if refusal is None:
+            _apply_best(session)
+        check = rounds.check_model(session) if refusal is None else None
+        made = _plots(session, check) if options.plots else []
         results = _results(session, made)
+        results["model_check"] = check
+        results["line_channels"] = [asdict(line) for line in lines]
+        results["executions"] = session.executions
+        warnings += executions.warnings(session.executions)
+        results["flag_proposals"] = selfcal_flags.propose(session)
         # Last of all, so that nothing remains to be interrupted once the MS has changed.
         writes = _commit(session) if refusal is None else ()
     workspace.close()
@@ -138,6 +166,13 @@ def _check(info: ms.MsInfo, options: SelfcalOptions) -> str:
             raise OptionError("--calmode goes with --solint intervals; --solint auto chooses it.")
         if len(options.combines) > 1 or len(options.gaintypes) > 1:
             raise OptionError("--combine and --gaintype are given once with --solint auto.")
+        for gaintype in options.gaintypes:
+            # The automatic ladder goes on to amplitudes.
+            if selfcal_terms.is_over_frequency(gaintype):
+                raise OptionError(
+                    f"--gaintype {gaintype} goes with named intervals, such as --solint inf --solint 60s "
+                    f"--gaintype {gaintype} --gaintype G."
+                )
     if options.spwmap and (
         len(options.spwmap) < len(info.spws) or max(options.spwmap) >= len(info.spws)
     ):
@@ -147,10 +182,12 @@ def _check(info: ms.MsInfo, options: SelfcalOptions) -> str:
         )
     if options.plan is None and options.solints != ("auto",):
         # Refused now rather than after the first image.
-        ladder.explicit_rungs(
+        rungs = ladder.explicit_rungs(
             options.solints, calmodes=options.calmodes, combines=options.combines,
             gaintypes=options.gaintypes, minsnr=options.minsnr, scan_s=1.0, integration_s=1.0,
         )  # fmt: skip
+        for rung in rungs:
+            selfcal_terms.check(rung.gaintype, rung.calmode)
     column = info.data_column(options.datacolumn)
     present = {"CORRECTED_DATA", "MODEL_DATA"} & info.columns
     if present and not options.overwrite:
@@ -210,10 +247,13 @@ def _start(session: Session) -> None:
         sigma=2 * options.mask_threshold,
         nsigma=FIRST_NSIGMA,
         mask_path=options.mask,
+        leave_out=options.leave_out,
     )
     session.mask = first.mask
+    _leave_out(session)
     state.record_image(session, "first", [], nsigma=FIRST_NSIGMA, started=started)
     session.best = Best()
+    session.executions = executions.compare(session)
     state.save(session, "rounds")
     figures = measure(first.image, session.mask)
     log.info(
@@ -222,18 +262,56 @@ def _start(session: Session) -> None:
     )  # fmt: skip
 
 
+def _leave_out(session: Session) -> None:
+    """Keep the regions that the masks to come must not have."""
+    if session.options.leave_out is not None:
+        first = read_image(session.imaging.image(session.name("first")))
+        session.left_out = imaging.user_mask(session.options.leave_out, first)
+
+
+def _line(
+    info: ms.MsInfo, selection: Selection, options: SelfcalOptions, column: str
+) -> tuple[Selection, SelfcalOptions, list[linechannels.Line], list[str]]:
+    """Narrow the selection to the channels with line, if the user wants that.
+
+    The solutions count for all channels: the working copy has them, and applycal asks for none. With a
+    polarised line in linear feeds XX/YY turns with the parallactic angle: both hands get one solution
+    (seed 002, 2.4.2).
+    """
+    if not options.line:
+        return selection, options, [], []
+    rows = ms.select_rows(info, replace(selection, uvrange=""))
+    lines = linechannels.find_lines(info, rows, column, info.channels(selection))
+    words = ",".join(line.selection for line in lines)
+    notes = []
+    linear = any("XX" in item.correlations for item in info.data_descriptions)
+    if linear and not options.gaintypes:
+        options = replace(options, gaintypes=("T",))
+        ratios = ", ".join(f"{line.hand_ratio:.2f}" for line in lines)
+        notes.append(
+            f"the line's power in XX over YY is {ratios}; both get one solution (gaintype T), since in a "
+            "polarised line their ratio turns with the parallactic angle (--gaintype G solves each)"
+        )
+    log.info("channels with line: %s", words)
+    return replace(selection, spw=words), options, lines, notes
+
+
 def _no_round(session: Session) -> str:
     reasons = "; ".join(f"{r['solint']} {r['calmode']}: {r['reason']}" for r in session.rounds)
     return f"{session.info.path}: no round helped ({reasons or 'none was possible'}); the MS is as it was."
 
 
+def _apply_best(session: Session) -> None:
+    """Bring CORRECTED_DATA, MODEL_DATA and flags of the working copy to what the user's MS shall have."""
+    session.applied = None
+    rounds.apply_tables(session, session.best, applymode=session.options.applymode)
+    rounds.write_model(session, 0)
+
+
 def _commit(session: Session) -> tuple[str, ...]:
-    """Apply the best solutions and write the result into the user's MS."""
+    """Write the result into the user's MS."""
     options = session.options
     flags = options.applymode == "calflag"
-    session.applied = None
-    rounds.apply_tables(session, session.best, applymode=options.applymode)
-    rounds.write_model(session, 0)
     columns = {
         "CORRECTED_DATA": "DATA" if options.datacolumn == "data" else "CORRECTED_DATA",
         "MODEL_DATA": "model",
@@ -243,6 +321,8 @@ def _commit(session: Session) -> tuple[str, ...]:
         with ms.opened(session.info.path) as main:
             if ms.has_cells(main, "WEIGHT_SPECTRUM"):
                 columns["WEIGHT_SPECTRUM"] = "WEIGHT_SPECTRUM"
+    columns |= preparing.columns(session)
+    flags |= preparing.has_new_flags(session)
     path = session.info.path
     with commit.recorded_step(path, COMMAND, casa=session.casa if flags else None) as step:
         commit.write_back(
@@ -258,6 +338,8 @@ def _commit(session: Session) -> tuple[str, ...]:
                 "spw": session.selection.spw,
                 "gaintable": session.best.tables,
                 "applymode": options.applymode,
+                "weights": options.weights,
+                "flag_list": options.flag_list,
             },
         )
     return (*columns, *(("FLAG",) if flags else ()))
@@ -301,13 +383,15 @@ def _results(session: Session, made: list[Path]) -> dict[str, Any]:
         "final": final,
         "gaintables": [str(session.workspace.path(name)) for name in session.best.tables],
         "spwmap": session.best.table_spwmaps,
-        "interp": rounds.interp(session, session.best.table_modes),
+        "interp": interp(session, session.best.table_modes),
         "mask_pixels": int(session.mask.sum()),
+        "left_out": selfcal_holdout.check(session),
+        "prepared": preparing.prepared(session),
         "plots": [str(path) for path in made],
     }
 
 
-def _plots(session: Session) -> list[Path]:
+def _plots(session: Session, check: dict[str, Any] | None) -> list[Path]:
     folder = session.workspace.folder
     made = []
     names = [antenna.name for antenna in session.info.antennas]
@@ -318,6 +402,8 @@ def _plots(session: Session) -> list[Path]:
         made.append(
             plots.rounds(_results(session, [])["first"], session.rounds, folder / "rounds.png")
         )
+    if check is not None and check["bins"]:
+        made.append(plots.model_check(check, folder / "model.png"))
     images = ["first", *([session.best.imagename] if session.best.tables else [])]
     made.append(
         plots.images(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from peelkit.core import ladder, mosaic, snr, snr_estimate
+from peelkit.core import ladder, mosaic, selfcal_terms, snr, snr_estimate, spwmaps
 from peelkit.core import selfcal_session as state
 from peelkit.core.measure import Figures
 from peelkit.core.selfcal_session import Session
 from peelkit.io.image import read_image
 from peelkit.selection import parse_solint
+
+# Fields are combined that have this share of the best field's S/N: in the first round, less in each
+# that follows, and at least.
+FIRST_SHARE, SHARE_STEP, LEAST_SHARE = 0.5, 0.75, 0.1
 
 
 def current_plan(session: Session, figures: Figures) -> snr_estimate.Plan:
@@ -172,17 +176,22 @@ def rung_snr(session: Session, rung: snr.Rung, figures: Figures) -> float:
 
 
 def fields_to_solve(session: Session, rung: snr.Rung) -> list[int]:
-    """Fields with the S/N that solutions of this rung need; all if it combines fields.
+    """Fields with the S/N that solutions of this rung need; those that add to it if it combines fields.
 
     In a mosaic a field without a strong source has noise for solutions; it gets its neighbours' (Brogan,
-    Hunter & Fomalont solve for the strong fields of 30 Doradus only, and apply to all).
+    Hunter & Fomalont solve for the strong fields of 30 Doradus only, and apply to all). Where fields are
+    combined, those count that see a fair share of what the best sees; the share falls from round to
+    round, as the model gets better (they took 7, 12 and 14 of 23 fields).
     """
-    if len(session.fields) == 1 or "field" in rung.combine.split(","):
+    if len(session.fields) == 1:
         return session.fields
     options = session.options
     needed = options.phase_snr if rung.calmode == "p" else options.amplitude_snr
     figures = state.state_of(session, session.best.imagename).figures
     sight = seen(session, figures)
+    if "field" in rung.combine.split(","):
+        least = max(LEAST_SHARE, FIRST_SHARE * SHARE_STEP ** len(session.rounds))
+        return [f for f in session.fields if sight.snr[f] >= least * sight.snr[sight.best]]
     strong = [
         field
         for field in session.fields
@@ -200,22 +209,35 @@ def _field_rung_snr(
     combine = rung.combine.split(",")
     length = rung.solint_s
     if "scan" in combine and rung.solint == "inf":
-        length = on_source
-    rows = snr.snr_rows(
+        length = session.found.execution_s(field)
+    found = snr.antenna_snr(
         figures.peak_jy_beam,
         figures.rms_jy_beam * noise,
         n_ant=len(session.found.antennas),
         on_source_s=on_source,
-        intervals=[(rung.solint, length)],
-        shares=share,
+        solint_s=length,
     )
-    spw = "spw" if "spw" in combine and len(share.spw) > 1 else ""
-    gaintype = rung.gaintype if share.two_hands else "G"
-    found = next(row.snr for row in rows if (row.combine, row.gaintype) == (spw, gaintype))
+    if rung.gaintype == "T" and share.two_hands:
+        found *= math.sqrt(2)
+    if "baseband" in combine:
+        found *= math.sqrt(_baseband_share(session, field))
+    elif "spw" not in combine and not selfcal_terms.is_fitted(rung.gaintype):
+        found *= math.sqrt(sorted(share.spw)[len(share.spw) // 2])
     if "field" in combine:
         # All that see the source, if their scans are combined too; else those of one scan.
-        together = noise**2
+        fields = noise**2
         if "scan" not in combine:
-            together = min(together, snr_estimate.fields_per_scan(session.found))
-        found *= math.sqrt(max(together, 1.0))
+            fields = min(fields, snr_estimate.fields_per_scan(session.found))
+        found *= math.sqrt(max(fields, 1.0))
     return found
+
+
+def _baseband_share(session: Session, field: int) -> float:
+    """Share of the median baseband in the sensitivity towards a field."""
+    share = snr_estimate.shares(session.info, session.found, field)
+    spws = session.found.spws(field)
+    parts = [
+        sum(share.spw[spws.index(spw)] for spw in group if spw in spws)
+        for group in spwmaps.groups(session.info, session.found, "baseband")
+    ]
+    return sorted(parts)[len(parts) // 2]

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import logging
+import math
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from peelkit.core import imaging, modelcol, snr, solutions
+from peelkit.core import imaging, modelcol, selfcal_terms, snr, solutions
+from peelkit.core import selfcal_flux as flux
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_session as state
 from peelkit.core.selfcal_session import Best, Session
+from peelkit.core.selfcal_solve import How, Solved, interp, solve
 from peelkit.core.verdict import State, Verdict, judge, position_uncertainty_arcsec
 from peelkit.engines import casa as engine
 from peelkit.io import ms
-from peelkit.io.caltable import read_gain_table
 from peelkit.io.image import read_image
 
 log = logging.getLogger(__name__)
 
 # The mask opens by this factor in sigma from round to round, down to its final threshold.
 MASK_STEP = 0.8
-
-# Above this frequency phases are interpolated with their growth with frequency (auto_selfcal).
-LINEARPD_ABOVE_HZ = 12e9
 
 
 def run_rounds(session: Session) -> None:
@@ -54,55 +54,77 @@ def run_rounds(session: Session) -> None:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Trial:
+    """One way of solving a round: its solutions, its state, and the verdict on it."""
+
+    solved: Solved
+    best: Best
+    after: State | None
+    moved_arcsec: float | None
+    verdict: Verdict
+
+
 def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> dict[str, Any]:
     """Do one round; returns its record, and updates the best state if it was accepted."""
-    options = session.options
     nsigma = open_mask(session, number, state.state_of(session, session.best.imagename))
-    solved = planning.fields_to_solve(session, rung)
+    fields = planning.fields_to_solve(session, rung)
     write_model(session, number)
     base = base_tables(session, rung)
-    caltable = session.workspace.path(f"gain{number}.{rung.calmode}.{rung.solint}.g")
-    engine.remove_table(caltable)
-    spwmap = list(options.spwmap) or combined_spwmap(session, rung)
-    engine.solve_gains(
-        session.casa,
-        session.work.path,
-        caltable,
-        field=",".join(map(str, solved)),
-        spw=session.selection.spw,
-        solint=casa_solint(rung, session.found.integration_s),
-        combine=rung.combine,
-        refant=",".join(session.refants),
-        refantmode="flex",
-        minsnr=rung.minsnr,
-        minblperant=options.minblperant
-        or snr.recommended_minblperant(len(session.found.antennas), calmode=rung.calmode),
-        gaintype=rung.gaintype,
-        calmode=rung.calmode,
-        solnorm=options.solnorm and rung.calmode != "p",
-        uvrange=session.selection.uvrange,
-        gaintable=[str(session.workspace.path(name).absolute()) for name in base.tables],
-        spwmap=base.table_spwmaps,
-        interp=interp(session, base.table_modes),
-        parang=False,
-    )
-    table = read_gain_table(caltable)
-    tried, failed = solutions.count(table, session.found.antennas.tolist())
-    names = [antenna.name for antenna in session.info.antennas]
-    suspicious = solutions.suspicions(table, calmode=rung.calmode, names=names)
+    before = state.state_of(session, session.best.imagename)
+    hows, check = ways(session, rung, base)
+    trials = [
+        _trial(session, number, rung, base, fields, how, nsigma=nsigma, before=before, first=first)
+        for how in hows
+    ]
+    chosen = max(trials, key=lambda trial: (trial.verdict.accepted, _gain(trial)))
+    if chosen.verdict.accepted:
+        session.best = chosen.best
+    record = _record(session, chosen, before, first)
+    record["fields"] = fields
+    record["model_check"] = check
+    record["ways"] = [
+        {
+            "uvrange": trial.solved.how.uvrange,
+            "solnorm": trial.solved.how.solnorm,
+            "accepted": trial.verdict.accepted,
+            "reason": trial.verdict.reason,
+        }
+        for trial in trials
+    ]
+    for trial in trials:
+        if trial is not chosen:
+            engine.remove_table(trial.solved.caltable)
+    return record
+
+
+def _gain(trial: Trial) -> float:
+    return trial.verdict.gain if math.isfinite(trial.verdict.gain) else 0.0
+
+
+def _trial(
+    session: Session,
+    number: int,
+    rung: snr.Rung,
+    base: Best,
+    fields: list[int],
+    how: How,
+    *,
+    nsigma: float,
+    before: State,
+    first: State,
+) -> Trial:
+    """Solve one way, apply, image and judge."""
+    solved = solve(session, number, rung, base, fields, how)
     trial = Best(
-        [*base.tables, caltable.name],
-        [*base.table_spwmaps, spwmap],
+        [*base.tables, solved.caltable.name],
+        [*base.table_spwmaps, solved.spwmap],
         [*base.table_modes, rung.calmode],
-        f"round{number}",
+        f"round{number}{how.word}",
         nsigma,
     )
-    before = state.state_of(session, session.best.imagename)
-    if tried == 0 or failed == tried:
-        verdict = Verdict(False, "all solutions failed")
-        return state.round_record(
-            rung, before, before, verdict, tried, failed, caltable, None, suspicious
-        )
+    if solved.failed_fraction >= 1:
+        return Trial(solved, trial, None, None, Verdict(False, "all solutions failed"))
     apply_tables(session, trial)
     imaging.remove_products(session.name(trial.imagename))
     like = read_image(session.imaging.image(session.name("first")))
@@ -115,21 +137,80 @@ def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> di
         first,
         calmode=rung.calmode,
         moved_arcsec=moved,
-        failed_fraction=failed / tried,
-        limits=options.limits,
+        failed_fraction=solved.failed_fraction,
+        limits=session.options.limits,
     )
-    if verdict.accepted:
-        session.best = trial
-    image = session.imaging.image(session.name(trial.imagename))
+    return Trial(solved, trial, after, moved, verdict)
+
+
+def _record(session: Session, trial: Trial, before: State, first: State) -> dict[str, Any]:
+    solved = trial.solved
+    names = [antenna.name for antenna in session.info.antennas]
+    image = session.imaging.image(session.name(trial.best.imagename)) if trial.after else None
     record = state.round_record(
-        rung, before, after, verdict, tried, failed, caltable, image, suspicious
-    )
-    record["fields"] = solved
-    record["shift_arcsec"] = moved
+        solved.rung, before, trial.after or before, trial.verdict, solved.tried, solved.failed,
+        solved.caltable, image,
+        solutions.suspicions(solved.table, calmode=solved.rung.calmode, names=names),
+    )  # fmt: skip
+    record["uvrange"] = solved.how.uvrange
+    record["solnorm"] = solved.how.solnorm and solved.rung.calmode != "p"
+    record["spwmap"] = solved.spwmap
+    record["fell_back"] = solved.fell_back
+    record["shift_arcsec"] = trial.moved_arcsec
     record["position_uncertainty_arcsec"] = position_uncertainty_arcsec(
-        first, options.limits.transfer_snr
+        first, session.options.limits.transfer_snr
     )
     return record
+
+
+def ways(session: Session, rung: snr.Rung, base: Best) -> tuple[list[How], dict[str, Any] | None]:
+    """How to solve a round: amplitudes two ways where the model lacks flux on short baselines.
+
+    With the mean amplitude held (solnorm), and without the short baselines; "it is often advantageous
+    to try both ... and see which gives the most improvement in the image S/N without a loss in
+    integrated flux" (seed 002, tip 4).
+
+    Returns
+    -------
+    list of How
+        One, or two.
+    dict or None
+        What the model was found to lack, for the sidecar; None for phases.
+    """
+    options = session.options
+    uvrange = session.selection.uvrange
+    if rung.calmode == "p":
+        return [How(uvrange, False)], None
+    apply_tables(session, base)
+    check = check_model(session)
+    lacking = check["lacking_below_m"]
+    if options.solnorm is not None:
+        return [How(uvrange, options.solnorm)], check
+    hows = [How(uvrange, True)]
+    if lacking is not None and not uvrange:
+        minimum = options.minblperant or snr.recommended_minblperant(
+            len(session.found.antennas), calmode=rung.calmode
+        )
+        rows = np.arange(session.work.n_rows)
+        longest = flux.longest_cut_m(session.work, rows, session.found.antennas.tolist(), minimum)
+        cut = min(lacking, longest)
+        log.info(
+            "the model lacks flux that baselines below %.0f m see: amplitudes are solved with solnorm%s",
+            lacking, f", and without baselines below {cut:.0f} m" if cut > 0 else "",
+        )  # fmt: skip
+        if cut > 0:
+            hows.append(How(f">{cut:.0f}m", False, ".uvcut"))
+    return hows, check
+
+
+def check_model(session: Session) -> dict[str, Any]:
+    """Compare the corrected data with the model by baseline length: what the sidecar says (tip 3)."""
+    rows = np.arange(session.work.n_rows)
+    ratios = flux.data_over_model(session.work, rows, session.info.channels(session.selection))
+    return {
+        "lacking_below_m": flux.inner_cut_m(ratios),
+        "bins": [asdict(item) for item in ratios],
+    }
 
 
 def open_mask(session: Session, number: int, before: State) -> float:
@@ -147,6 +228,8 @@ def open_mask(session: Session, number: int, before: State) -> float:
     if options.mask is None:
         sigma = max(options.mask_threshold, 2 * options.mask_threshold * MASK_STEP**number)
         grown = imaging.grow_mask(read_image(session.imaging.image(best)), session.mask, sigma)
+        if session.left_out is not None:
+            grown &= ~session.left_out
     if grown.sum() > session.mask.sum() or nsigma < session.best.nsigma:
         session.mask = grown
         apply_tables(session, session.best)
@@ -173,11 +256,9 @@ def write_model(session: Session, number: int) -> None:
 
 
 def base_tables(session: Session, rung: snr.Rung) -> Best:
-    """Tables applied on the fly: none for phases, the best phases for amplitudes."""
+    """Tables applied on the fly: delays and TEC for phases, all the best phases for amplitudes."""
     best = session.best
-    if rung.calmode == "p":
-        return Best()
-    keep = [index for index, mode in enumerate(best.table_modes) if mode == "p"]
+    keep = selfcal_terms.kept_for(best, rung)
     return Best(
         [best.tables[index] for index in keep],
         [best.table_spwmaps[index] for index in keep],
@@ -215,25 +296,3 @@ def reset_corrected(session: Session) -> None:
     with ms.opened(session.work.path, write=True) as main:
         for _, chunk in ms.chunks(main, session.work, np.arange(session.work.n_rows)):
             ms.put(main, "CORRECTED_DATA", chunk, ms.get(main, "DATA", chunk))
-
-
-def combined_spwmap(session: Session, rung: snr.Rung) -> list[int]:
-    """Every spw gets the combined solutions, which CASA files under the first spw of the solve."""
-    if "spw" not in rung.combine:
-        return []
-    return [min(session.found.spws())] * len(session.info.spws)
-
-
-def interp(session: Session, modes: list[str]) -> list[str]:
-    """CASA's interpolation for each table; by itself unless the user chose."""
-    if session.options.interp:
-        return [session.options.interp] * len(modes)
-    spws = session.found.spws()
-    high = max(session.info.spws[spw].centre_hz for spw in spws) > LINEARPD_ABOVE_HZ
-    per_obs = "perobs" if session.found.n_observations > 1 else ""
-    return [("linearPD" if high and mode == "p" else "linear") + per_obs for mode in modes]
-
-
-def casa_solint(rung: snr.Rung, integration_s: float) -> str:
-    """``solint`` in a spelling that gaincal knows: 3int becomes seconds."""
-    return rung.solint if rung.solint in ("inf", "int") else f"{rung.solint_s:g}s"

@@ -42,13 +42,16 @@ class SelfcalOptions:
     refant: str = ""
     minsnr: float | None = None
     minblperant: int | None = None
-    solnorm: bool = True
+    solnorm: bool | None = None
     datacolumn: str = "data"
     applymode: str = "calonly"
     interp: str = ""
     spwmap: tuple[int, ...] = ()
     calwt: bool = False
     rounds: int = 12
+    fallback: bool = True
+    line: bool = False
+    leave_out: Path | None = None
     phase_snr: float = 3.0
     amplitude_snr: float = 10.0
     mask: Path | None = None
@@ -59,6 +62,9 @@ class SelfcalOptions:
     choices: imaging.Choices = imaging.Choices()
     plots: bool = True
     overwrite: bool = False
+    weights: str = "keep"
+    statwt_fitspw: str = ""
+    flag_list: Path | None = None
 
 
 @dataclass
@@ -90,7 +96,11 @@ class Session:
     progress: Progress
     best: Best = field(default_factory=Best)
     mask: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
+    # Regions that stay out of every mask and model, and so out of the solves.
+    left_out: NDArray[np.bool_] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
+    # Each execution imaged by itself, if there are several.
+    executions: list[dict[str, Any]] = field(default_factory=list)
     applied: list[str] | None = None
 
     @property
@@ -148,6 +158,7 @@ def save(session: Session, stage: str) -> None:
     session.workspace.state = {
         "stage": stage,
         "rounds": session.rounds,
+        "executions": session.executions,
         "best": asdict(session.best),
     }
     session.workspace.save()
@@ -157,6 +168,7 @@ def restore(session: Session) -> None:
     """Go back to where an interrupted run was."""
     state = session.workspace.state
     session.rounds = list(state["rounds"])
+    session.executions = list(state["executions"])
     session.best = Best(**state["best"])
     session.mask = np.load(session.workspace.path("mask.npy"))
 
@@ -199,7 +211,7 @@ def round_record(
         "snr": rung.snr,
         **figures_record(after),
         "before": figures_record(before),
-        "gain": after.figures.dynamic_range / before.figures.dynamic_range,
+        "gain": verdict.gain if math.isfinite(verdict.gain) else 1.0,
         "solutions": tried,
         "solutions_failed": failed,
         "accepted": verdict.accepted,
@@ -221,5 +233,6 @@ def figures_record(state: State) -> dict[str, Any]:
         "rms_near_jy_beam": figures.rms_near_jy_beam,
         "dynamic_range": figures.dynamic_range,
         "flux_jy": figures.flux_jy,
+        "flux_snr": figures.flux_snr,
         "beam": asdict(state.beam),
     }

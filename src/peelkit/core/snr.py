@@ -28,6 +28,9 @@ IONOSPHERE_BELOW_HZ = 4e9
 # Dynamic range that gain transfer from a calibrator reaches (seed 002, 2.2).
 TRANSFER_LIMIT = {"VLA": 1000.0, "EVLA": 1000.0, "ALMA": 100.0}
 
+# A spw with this share of the weights is all there is.
+ALL_BUT = 0.99
+
 # Combinations from the least to the most averaging: what a failed solution falls back to.
 FALLBACKS = (("", "G"), ("", "T"), ("spw", "G"), ("spw", "T"))
 
@@ -142,7 +145,8 @@ class Shares:
     Parameters
     ----------
     spw : sequence of float
-        Share of each spw in the sum of weights, adding up to 1.
+        Share of each spw in the sum of weights of the executions that observe it: they add up to 1 unless
+        executions have spws of their own.
     n_field : float
         Fields per scan that would add up with equal signal; 1 for one field.
     two_hands : bool
@@ -162,6 +166,7 @@ def snr_rows(
     on_source_s: float,
     intervals: Sequence[tuple[str, float]],
     shares: Shares,
+    execution_s: float | None = None,
     phase_snr: float = 3.0,
     amplitude_snr: float = 10.0,
 ) -> list[Row]:
@@ -180,17 +185,21 @@ def snr_rows(
         From `interval_ladder`.
     shares : Shares
         Of the sensitivity.
+    execution_s : float, optional
+        Time on source in one execution [s], if there are several: combining scans goes no further.
     phase_snr, amplitude_snr : float
         S/N from which phases and amplitudes are worth solving.
     """
     rows = []
     spw_share = sorted(shares.spw)[len(shares.spw) // 2]
-    spw_words = ["", "spw"] if len(shares.spw) > 1 else [""]
+    # Where each execution has one spw, there is nothing to combine at any one time.
+    spw_words = ["", "spw"] if min(shares.spw) < ALL_BUT else [""]
+    together_s = min(on_source_s, execution_s or on_source_s)
     hands = ["G", "T"] if shares.two_hands else ["G"]
     for solint, seconds in intervals:
         extras: list[tuple[str, float, float]] = [("", seconds, 1.0)]
-        if solint == "inf" and on_source_s > 1.01 * seconds:
-            extras.append(("scan", on_source_s, 1.0))
+        if solint == "inf" and together_s > 1.01 * seconds:
+            extras.append(("scan", together_s, 1.0))
         if solint == "inf" and shares.n_field > 1:
             extras.append(("field", seconds, shares.n_field))
         for extra, length, n_field in extras:

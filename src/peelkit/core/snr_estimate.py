@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import imaging, snr
+from peelkit.core import imaging, snr, snr_physics, weights
 from peelkit.core.measure import measure
 from peelkit.engines.casa import Casa
 from peelkit.errors import DataError, OptionError
@@ -75,23 +75,29 @@ class Plan:
 def shares(info: ms.MsInfo, found: Survey, field: int) -> snr.Shares:
     """How the sensitivity towards ``field`` is split between spws and hands."""
     weights: dict[int, float] = {}
+    executions: dict[int, float] = {}
+    seen: dict[int, set[int]] = {}
     hands = 0
     for visit in found.visits:
         if visit.field == field:
-            weights[visit.spw] = weights.get(visit.spw, 0.0) + float(visit.weight_sum.sum())
+            weight = float(visit.weight_sum.sum())
+            weights[visit.spw] = weights.get(visit.spw, 0.0) + weight
+            executions[visit.observation] = executions.get(visit.observation, 0.0) + weight
+            seen.setdefault(visit.spw, set()).add(visit.observation)
     for item in info.data_descriptions:
         if item.spw in weights:
             hands = max(hands, len(ms.parallel_hands(item.correlations)))
-    total = sum(weights.values())
-    return snr.Shares(spw=[weights[spw] / total for spw in sorted(weights)], two_hands=hands > 1)
+    part = [weights[spw] / sum(executions[o] for o in seen[spw]) for spw in sorted(weights)]
+    return snr.Shares(spw=part, two_hands=hands > 1)
 
 
 def scan_length_s(found: Survey, field: int) -> float:
     """Median time on source of one scan [s]."""
-    lengths: dict[int, float] = {}
+    lengths: dict[tuple[int, int], float] = {}
     for visit in found.visits:
         if visit.field == field:
-            lengths[visit.scan] = max(lengths.get(visit.scan, 0.0), visit.on_source_s)
+            scan = (visit.observation, visit.scan)
+            lengths[scan] = max(lengths.get(scan, 0.0), visit.on_source_s)
     return float(np.median(list(lengths.values())))
 
 
@@ -125,6 +131,7 @@ def make_plan(
         on_source_s=on_source,
         intervals=snr.interval_ladder(scan, found.integration_s),
         shares=share,
+        execution_s=found.execution_s(field),
         phase_snr=phase_snr,
         amplitude_snr=amplitude_snr,
     )
@@ -279,21 +286,20 @@ def make_first_image(
         return figures.peak_jy_beam, figures.rms_jy_beam, casa.engine()
 
 
-def physics(info: ms.MsInfo, found: Survey, plan: Plan, spws: Sequence[int]) -> dict[str, Any]:
+def physics(
+    info: ms.MsInfo, found: Survey, plan: Plan, here: snr_physics.Conditions
+) -> dict[str, Any]:
     """What the lecture and the VLA guide would expect to limit these data."""
-    frequency = float(np.mean([info.spws[spw].centre_hz for spw in spws]))
-    shortest = plan.ladder[-1] if plan.ladder else None
     phases = [rung for rung in plan.ladder if rung.calmode == "p"]
     shortest = phases[-1] if phases else None
-    limit = snr.transfer_limit(info.telescope)
     return {
-        "frequency_hz": frequency,
-        "atmosphere": snr.dominant_atmosphere(frequency),
+        "frequency_hz": here.freq_hz,
+        "atmosphere": here.dominant,
         "longest_baseline_m": found.max_uv_m,
         "effective_baseline_m": list(snr.effective_baseline_m(shortest.solint_s))
         if shortest
         else None,
-        "gain_transfer_dynamic_range": limit,
+        "gain_transfer_dynamic_range": snr.transfer_limit(info.telescope),
         "rule_of_thumb_image_snr": snr.rule_of_thumb(plan.n_ant),
         "worth_trying": plan.image_snr >= snr.rule_of_thumb(plan.n_ant),
     }
@@ -364,9 +370,13 @@ def estimate(
     signal = model_signal(
         info, ms.select_rows(info, selection), options.model_column, info.channels(selection)
     )
-    warnings = weight_warnings(info, found)
-    results = plan_results(info, found, plan, plans, spws)
+    checked = weights.check(
+        info, ms.select_rows(info, selection), column=data_column, channels=info.channels(selection)
+    )
+    warnings = weight_warnings(info, found) + weights.warnings(checked)
+    results = plan_results(info, found, plan, plans, spws, field=best, phase_snr=options.phase_snr)
     results["antennas"] = antenna_rows(info, found, plan, signal)
+    results["weights"] = [asdict(each) for each in checked]
     results["signal_from"] = options.model_column if signal is not None else "peak"
     refusal = None
     if not plan.feasible:
@@ -376,7 +386,7 @@ def estimate(
         inputs={"ms": str(path), **({"image": str(options.image)} if options.image else {})},
         parameters={**asdict(selection), "field": ",".join(map(str, fields))},
         reads=(
-            *((data_column,) if engine else ()),
+            data_column,
             "FLAG",
             "WEIGHT",
             *((options.model_column,) if signal is not None else ()),
@@ -403,16 +413,29 @@ def refusal_text(info: ms.MsInfo, plan: Plan, needed: float) -> str:
 
 def fields_per_scan(found: Survey) -> float:
     """Median number of fields in a scan."""
-    per_scan: dict[int, set[int]] = {}
+    per_scan: dict[tuple[int, int], set[int]] = {}
     for visit in found.visits:
-        per_scan.setdefault(visit.scan, set()).add(visit.field)
+        per_scan.setdefault((visit.observation, visit.scan), set()).add(visit.field)
     return float(np.median([len(fields) for fields in per_scan.values()]))
 
 
 def plan_results(
-    info: ms.MsInfo, found: Survey, plan: Plan, plans: dict[int, Plan], spws: Sequence[int]
+    info: ms.MsInfo,
+    found: Survey,
+    plan: Plan,
+    plans: dict[int, Plan],
+    spws: Sequence[int],
+    *,
+    field: int,
+    phase_snr: float,
 ) -> dict[str, Any]:
-    """Results for the sidecar."""
+    """Results for the sidecar; ``plan`` is that of ``field``."""
+    here = snr_physics.conditions(info, found, field=field, spws=spws)
+    needed = snr_physics.needed_interval_s(
+        plan.rows, phase_snr=phase_snr, integration_s=found.integration_s
+    )
+    angle = snr_physics.parallactic_angle_deg(info, found, field)
+    feed = snr_physics.feeds(info, spws)
     weights = {
         spw: sum(float(v.weight_sum.sum()) for v in found.visits if v.spw == spw) for spw in spws
     }
@@ -424,7 +447,7 @@ def plan_results(
         "n_antenna": plan.n_ant,
         "on_source_s": plan.on_source_s,
         "integration_s": found.integration_s,
-        "n_scans": len({visit.scan for visit in found.visits}),
+        "n_scans": len({(visit.observation, visit.scan) for visit in found.visits}),
         "scan_s": plan.scan_s,
         "image_peak_jy_beam": plan.peak,
         "image_rms_jy_beam": plan.rms,
@@ -437,10 +460,17 @@ def plan_results(
                 **asdict(row),
                 "phase_error_deg": row.phase_error_deg,
                 "amplitude_error_percent": row.amplitude_error_percent,
+                "decorrelation": here.decorrelation(row.solint_s),
             }
             for row in plan.rows
         ],
-        "ladder": [asdict(rung) for rung in plan.ladder],
+        "ladder": [
+            {**asdict(rung), "decorrelation": here.decorrelation(rung.solint_s)}
+            for rung in plan.ladder
+        ],
+        "limited_by_coherence": here.limited(needed) if needed is not None else None,
+        "parallactic_angle_deg": list(angle) if angle else None,
+        "feeds": feed,
         "fields": [
             {
                 "field": field,
@@ -463,7 +493,12 @@ def plan_results(
             }
             for spw in spws
         ],
-        "physics": physics(info, found, plan, spws),
+        "physics": {
+            **physics(info, found, plan, here),
+            **snr_physics.planning(
+                here, needed_s=needed, angle_deg=angle, feed=feed, ladder=plan.ladder
+            ),
+        },
     }
 
 

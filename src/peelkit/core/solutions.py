@@ -24,16 +24,6 @@ WEAK_ANTENNA = 0.5
 REFANT_CHANGES = 0.1
 
 
-def count(table: GainTable, antennas: Sequence[int]) -> tuple[int, int]:
-    """Solutions tried and failed, of the antennas that have data.
-
-    An antenna without any solution in an interval where it has no data cannot be told from one
-    below minsnr here; antennas that never have data are left out.
-    """
-    mine = np.isin(table.antenna, list(antennas))
-    return int(table.failed[mine].size), int(table.failed[mine].sum())
-
-
 def refants(table: GainTable) -> list[int]:
     """Reference antenna of each solution interval, in time order."""
     _, first = np.unique(table.time_s, return_index=True)

@@ -1,12 +1,14 @@
 """Whether a round of self-calibration helped. Pure functions.
 
 Sources: Brogan, Hunter & Fomalont, section 2.3 (seed 002): judge the S/N, not the noise alone; the
-integrated flux must hold; many failed solutions mean that something is wrong; positions are as good
-as beam / (2 S/N) of the image before. auto_selfcal's rules for the near field and the beam.
+integrated flux must hold, and of extended emission it is the flux over the noise that counts; many
+failed solutions mean that something is wrong; positions are as good as beam / (2 S/N) of the image
+before. auto_selfcal's rules for the near field and the beam.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from peelkit.core.measure import Figures
@@ -33,7 +35,7 @@ class Limits:
         phase rms: sources moved by up to 3 % of the beam, to where they are).
     near_loss : float
         Loss of S/N near the source that is still no fall: the near field has some hundred beams, so
-        that its rms is known to some per cent only.
+        that its rms is known to some per cent only. The same for the peak's S/N where the flux is judged.
     shift_sigma : float
         Shift of the peak, in units of the position uncertainty.
     """
@@ -58,10 +60,11 @@ class State:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Accepted or not, and why."""
+    """Accepted or not, why, and the factor gained in S/N (of the peak, or of an extended source's flux)."""
 
     accepted: bool
     reason: str
+    gain: float = math.nan
 
 
 def position_uncertainty_arcsec(state: State, transfer_snr: float) -> float:
@@ -99,40 +102,63 @@ def judge(
     limits : Limits
         What is tolerated.
     """
+    gain, reason = _against(before, after, first, calmode, moved_arcsec, failed_fraction, limits)
+    return Verdict(reason is None, reason or _praise(before.figures, after.figures), gain)
+
+
+def _praise(old: Figures, new: Figures) -> str:
+    if old.extended:
+        return (
+            f"flux S/N {old.flux_snr:.0f} to {new.flux_snr:.0f}, peak S/N {old.dynamic_range:.0f} "
+            f"to {new.dynamic_range:.0f}"
+        )
+    return f"S/N {old.dynamic_range:.0f} to {new.dynamic_range:.0f}"
+
+
+def _against(
+    before: State,
+    after: State,
+    first: State,
+    calmode: str,
+    moved_arcsec: float,
+    failed_fraction: float,
+    limits: Limits,
+) -> tuple[float, str | None]:
+    """Factor gained in S/N, and what speaks against the round."""
     old, new = before.figures, after.figures
-    gain = new.dynamic_range / old.dynamic_range
+    peak_gain = new.dynamic_range / old.dynamic_range
+    gain = new.flux_snr / old.flux_snr if old.extended else peak_gain
     if failed_fraction > limits.failed:
-        return Verdict(
-            False,
-            f"{100 * failed_fraction:.0f} % of the solutions failed (limit {100 * limits.failed:.0f} %)",
+        return gain, (
+            f"{100 * failed_fraction:.0f} % of the solutions failed (limit {100 * limits.failed:.0f} %)"
         )
     if not gain >= 1:
-        return Verdict(False, f"S/N fell from {old.dynamic_range:.0f} to {new.dynamic_range:.0f}")
+        what = "flux S/N" if old.extended else "S/N"
+        one, two = (f.flux_snr if old.extended else f.dynamic_range for f in (old, new))
+        return gain, f"{what} fell from {one:.0f} to {two:.0f}"
+    if not peak_gain >= 1 - limits.near_loss:
+        return gain, f"peak S/N fell from {old.dynamic_range:.0f} to {new.dynamic_range:.0f}"
     # NaN where the mask leaves no near field: then there is nothing to compare.
     if new.dynamic_range_near < old.dynamic_range_near * (1 - limits.near_loss):
-        return Verdict(
-            False,
+        return gain, (
             f"S/N near the source fell from {old.dynamic_range_near:.0f} "
-            f"to {new.dynamic_range_near:.0f}",
+            f"to {new.dynamic_range_near:.0f}"
         )
     flux = new.flux_jy / old.flux_jy
     high = limits.flux_high if calmode == "p" else min(limits.flux_high, 1 / limits.flux_low)
     if not limits.flux_low <= flux <= high:
-        return Verdict(
-            False,
-            f"flux changed by a factor {flux:.3f} (allowed {limits.flux_low:.3g} to {high:.3g})",
+        return gain, (
+            f"flux changed by a factor {flux:.3f} (allowed {limits.flux_low:.3g} to {high:.3g})"
         )
     area = after.beam.area_arcsec2 / first.beam.area_arcsec2
     if abs(area - 1) > limits.beam_change:
-        return Verdict(
-            False,
-            f"beam area changed by {100 * (area - 1):+.1f} % (limit {100 * limits.beam_change:.0f} %)",
+        return gain, (
+            f"beam area changed by {100 * (area - 1):+.1f} % (limit {100 * limits.beam_change:.0f} %)"
         )
     sigma = position_uncertainty_arcsec(first, limits.transfer_snr)
     if moved_arcsec > limits.shift_sigma * sigma:
-        return Verdict(
-            False,
+        return gain, (
             f'sources moved by {moved_arcsec:.3g}", {moved_arcsec / sigma:.1f} times the uncertainty of {sigma:.3g}" '
-            f"(limit {limits.shift_sigma:g})",
+            f"(limit {limits.shift_sigma:g})"
         )
-    return Verdict(True, f"S/N {old.dynamic_range:.0f} to {new.dynamic_range:.0f}")
+    return gain, None

@@ -109,7 +109,8 @@ def open_workspace(folder: Path, mark: str, *, overwrite: bool) -> tuple[Workspa
                 f"{folder}: holds an interrupted run with other parameters or data; run it again "
                 "with the same to go on, or with --overwrite to start anew."
             )
-    if folder.exists() and any(folder.iterdir()):
+    # A run that was refused leaves CASA's log, which is nothing to lose.
+    if folder.exists() and any(item.name != "casa.log" for item in folder.iterdir()):
         if not overwrite:
             raise DataError(f"{folder}: exists; give another --out, or --overwrite to replace it.")
         if not (folder / "casa.log").exists():

@@ -165,10 +165,7 @@ class Casa:
         EngineError
             If the task fails, the child dies, or a product is not there.
         """
-        if not self.version:
-            hello = self._reply("start")
-            self.version, self.data = hello["version"], hello["data"]
-            log.debug("casatasks %s, data in %s", self.version, self.data)
+        self.greet()
         self.calls[task] = self.calls.get(task, 0) + 1
         started = time.monotonic()
         assert self._process is not None and self._process.stdin is not None
@@ -184,6 +181,13 @@ class Casa:
             if not path.exists():
                 raise EngineError(f"CASA's {task} made no {path.name}. {self._last_words()}")
         return reply.get("result")
+
+    def greet(self) -> None:
+        """Wait until the child has imported CASA; then `version` and `data` are known."""
+        if not self.version:
+            hello = self._reply("start")
+            self.version, self.data = hello["version"], hello["data"]
+            log.debug("casatasks %s, data in %s", self.version, self.data)
 
     def _reply(self, task: str) -> dict[str, Any]:
         try:
@@ -309,6 +313,50 @@ def solve_gains(casa: Casa, ms: Path, caltable: Path, **arguments: Any) -> dict[
     return dict(result or {})
 
 
+def solve_bandpass(casa: Casa, ms: Path, caltable: Path, **arguments: Any) -> None:
+    """Run bandpass, which returns nothing: its table says what failed."""
+    casa.run(
+        "bandpass",
+        product=caltable,
+        vis=str(ms.absolute()),
+        caltable=str(caltable.absolute()),
+        bandtype="B",
+        **arguments,
+    )
+
+
+# Where CASA's data folder has the flux standards and the model images of the VLA's calibrators.
+CALIBRATOR_MODELS = Path("nrao") / "VLA" / "CalModels"
+
+
+def calibrator_images(casa: Casa) -> frozenset[str] | None:
+    """Names of the calibrators' model images, such as ``3C286_L.im``; None without CASA's full data."""
+    casa.greet()
+    folder = Path(casa.data) / CALIBRATOR_MODELS
+    return frozenset(item.name for item in folder.iterdir()) if folder.is_dir() else None
+
+
+def set_standard_model(
+    casa: Casa, ms: Path, *, field: int, spws: Sequence[int], standard: str, model: str
+) -> dict[int, float]:
+    """Run setjy into MODEL_DATA; returns Stokes I [Jy] of each spw.
+
+    A source that the standard does not know gets 1 Jy from setjy, and the model is then not written
+    (measured: fluxd exactly 1.0, MODEL_DATA as it was).
+    """
+    result = casa.run(
+        "setjy",
+        vis=str(ms.absolute()),
+        field=str(field),
+        spw=",".join(map(str, spws)),
+        standard=standard,
+        model=model,
+        usescratch=True,
+    )
+    found = dict(result or {}).get(str(field), {})
+    return {spw: float(found[str(spw)]["fluxd"][0]) for spw in spws if str(spw) in found}
+
+
 def remove_table(path: Path) -> None:
     """Delete a caltable of an interrupted round; gaincal would append to nothing else."""
     shutil.rmtree(path, ignore_errors=True)
@@ -317,6 +365,44 @@ def remove_table(path: Path) -> None:
 def apply_gains(casa: Casa, ms: Path, **arguments: Any) -> None:
     """Run applycal; flags are never backed up here, since peelkit does it by name."""
     casa.run("applycal", vis=str(ms.absolute()), flagbackup=False, **arguments)
+
+
+def derive_weights(casa: Casa, ms: Path, *, timebin_s: float, fitspw: str, corrected: bool) -> None:
+    """Run statwt: WEIGHT and, if it is filled, WEIGHT_SPECTRUM from the scatter.
+
+    With a CORRECTED_DATA statwt must be told to take it: of DATA it would then change SIGMA only
+    (measured), since WEIGHT is for CORRECTED_DATA. SIGMA is left to the caller: of CORRECTED_DATA it
+    does not change it. Flags are never backed up here, since peelkit does it by name.
+    """
+    casa.run(
+        "statwt",
+        vis=str(ms.absolute()),
+        datacolumn="corrected" if corrected else "data",
+        timebin=f"{timebin_s:g}s",
+        fitspw=fitspw,
+        flagbackup=False,
+    )
+
+
+def nominal_weights(casa: Casa, ms: Path, *, spectrum: bool) -> None:
+    """Run initweights: weights from bandwidth and integration time.
+
+    Without ``spectrum`` a WEIGHT_SPECTRUM would keep the old weights, and be preferred to WEIGHT.
+    """
+    casa.run("initweights", vis=str(ms.absolute()), wtmode="nyq", dowtsp=spectrum)
+
+
+def flag_by_list(casa: Casa, ms: Path, path: Path, *, action: str = "apply") -> dict[str, Any]:
+    """Run flagdata with a list of commands; with ``action='calculate'`` nothing is written."""
+    result = casa.run(
+        "flagdata",
+        vis=str(ms.absolute()),
+        mode="list",
+        inpfile=[str(path.absolute())],
+        action=action,
+        flagbackup=False,
+    )
+    return dict(result or {})
 
 
 # Beyond this power a mosaic is blank: no field has weight to speak of there, and CASA's primary beams,
@@ -414,6 +500,7 @@ def clean(
     datacolumn: str,
     mask: Path | None,
     nsigma: float,
+    observation: str = "",
     resume: bool = False,
     psf_there: bool = False,
 ) -> dict[str, Any]:
@@ -442,6 +529,7 @@ def clean(
         imagename=str(imagename.absolute()),
         field=field,
         spw=spw,
+        observation=observation,
         uvrange=imaging.uvrange,
         datacolumn=datacolumn,
         imsize=[imaging.imsize, imaging.imsize],

@@ -11,6 +11,7 @@ import fcntl
 import getpass
 import json
 import os
+import re
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,12 +45,13 @@ PARALLEL_HANDS = frozenset({"I", "RR", "LL", "XX", "YY"})
 
 @dataclass(frozen=True)
 class Antenna:
-    """One row of ANTENNA: ITRF position [m] and dish diameter [m]."""
+    """One row of ANTENNA: ITRF position [m], dish diameter [m], and mount, such as ALT-AZ."""
 
     id: int
     name: str
     position_m: tuple[float, float, float]
     diameter_m: float
+    mount: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,14 @@ class Field:
 
 @dataclass(frozen=True)
 class Spw:
-    """One row of SPECTRAL_WINDOW: channel centres and widths [Hz], in ``frame``."""
+    """One row of SPECTRAL_WINDOW: channel centres and widths [Hz], in ``frame``; and its baseband, "" if not told."""
 
     id: int
     name: str
     freq_hz: NDArray[np.float64]
     width_hz: NDArray[np.float64]
     frame: str
+    baseband: str = ""
 
     @property
     def bandwidth_hz(self) -> float:
@@ -151,6 +154,21 @@ def _listing(names: frozenset[str]) -> str:
     )
 
 
+# Basebands in names of spws: EVLA_S#A0C0#2, ALMA_RB_06#BB_1#SW-01#FULL_RES.
+_BASEBAND = re.compile(r"#((?:[AB]\d?[CD]\d?|BB_\d+))(?:#|$)")
+
+
+def _baseband(spws: Any, row: int) -> str:
+    """Baseband of a spw: by its name, else by ALMA's column BBC_NO (which EVLA's MSs fill with 1 or 0)."""
+    match = _BASEBAND.search(str(spws.getcell("NAME", row)))
+    if match:
+        return match.group(1)
+    if "BBC_NO" in spws.colnames():
+        number = int(spws.getcell("BBC_NO", row))
+        return f"BB_{number}" if number > 0 else ""
+    return ""
+
+
 def read_info(path: Path) -> MsInfo:
     """Read the metadata of the MS at ``path``.
 
@@ -178,12 +196,14 @@ def read_info(path: Path) -> MsInfo:
                 str(name),
                 (float(position[0]), float(position[1]), float(position[2])),
                 float(size),
+                str(mount),
             )
-            for number, (name, position, size) in enumerate(
+            for number, (name, position, size, mount) in enumerate(
                 zip(
                     sub.getcol("NAME"),
                     sub.getcol("POSITION"),
                     sub.getcol("DISH_DIAMETER"),
+                    sub.getcol("MOUNT"),
                     strict=True,
                 )
             )
@@ -200,6 +220,7 @@ def read_info(path: Path) -> MsInfo:
                 FREQUENCY_FRAMES[int(sub.getcell("MEAS_FREQ_REF", row)) % 64]
                 if int(sub.getcell("MEAS_FREQ_REF", row)) < len(FREQUENCY_FRAMES)
                 else "TOPO",
+                _baseband(sub, row),
             )
             for row in range(sub.nrows())
         )

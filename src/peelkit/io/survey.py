@@ -18,12 +18,12 @@ C_M_S = 299792458.0
 
 @dataclass(frozen=True)
 class Visit:
-    """One field in one scan and spw, unflagged cross-correlations only.
+    """One field in one scan and spw of one execution, unflagged cross-correlations only.
 
     Parameters
     ----------
-    field, spw, scan : int
-        Which.
+    field, spw, scan, observation : int
+        Which; executions (OBSERVATION_ID) number their scans alike.
     times_s, exposures_s : ndarray, shape (time,)
         Midpoints [MJD s] and exposure [s] of the integrations with any unflagged data.
     integration_s : float
@@ -35,6 +35,7 @@ class Visit:
     field: int
     spw: int
     scan: int
+    observation: int
     times_s: NDArray[np.float64]
     exposures_s: NDArray[np.float64]
     integration_s: float
@@ -71,8 +72,6 @@ class Survey:
         Of the weights of unflagged parallel hands, over all samples; zeros excluded.
     zero_weights : float
         Fraction of unflagged samples whose weight is zero.
-    n_observations : int
-        Executions (OBSERVATION_ID) that the data come from.
     """
 
     visits: tuple[Visit, ...]
@@ -84,7 +83,6 @@ class Survey:
     weight_min: float
     weight_max: float
     zero_weights: float
-    n_observations: int = 1
 
     @property
     def antennas(self) -> NDArray[np.intp]:
@@ -101,12 +99,32 @@ class Survey:
 
     def on_source_s(self, field: int | None = None) -> float:
         """Time on source [s], of one field or all: spws observe together, so the longest counts."""
-        totals: dict[tuple[int, int], dict[int, float]] = {}
+        return sum(self._on_source_s(field).values())
+
+    def execution_s(self, field: int | None = None) -> float:
+        """Median time on source of one execution [s]: solutions never span two."""
+        return float(np.median(list(self._on_source_s(field).values())))
+
+    def _on_source_s(self, field: int | None) -> dict[int, float]:
+        """By execution."""
+        totals: dict[tuple[int, int, int], dict[int, float]] = {}
         for visit in self.visits:
             if field is None or visit.field == field:
-                per_spw = totals.setdefault((visit.field, visit.scan), {})
+                per_spw = totals.setdefault((visit.field, visit.observation, visit.scan), {})
                 per_spw[visit.spw] = per_spw.get(visit.spw, 0.0) + visit.on_source_s
-        return sum(max(per_spw.values()) for per_spw in totals.values())
+        result: dict[int, float] = {}
+        for (_, observation, _), per_spw in totals.items():
+            result[observation] = result.get(observation, 0.0) + max(per_spw.values())
+        return result
+
+    @property
+    def observations(self) -> list[int]:
+        """Executions with data."""
+        return sorted({visit.observation for visit in self.visits})
+
+    def spws_of(self, observation: int) -> list[int]:
+        """Spws with data in one execution."""
+        return sorted({visit.spw for visit in self.visits if visit.observation == observation})
 
     def fields(self) -> list[int]:
         """Fields with data."""
@@ -118,7 +136,7 @@ class Survey:
 
 
 class _Tally:
-    """Running sums of one (field, spw, scan)."""
+    """Running sums of one (field, spw, scan, execution)."""
 
     def __init__(self, n_antenna: int) -> None:
         self.times: dict[float, float] = {}
@@ -137,8 +155,7 @@ def survey(info: ms.MsInfo, selection: Selection, progress: Progress | None = No
     progress = progress or Progress()
     rows = ms.select_rows(info, selection)
     channels = info.channels(selection)
-    tallies: dict[tuple[int, int, int], _Tally] = {}
-    observations: set[int] = set()
+    tallies: dict[tuple[int, int, int, int], _Tally] = {}
     n_antenna = len(info.antennas)
     good = np.zeros(n_antenna)
     every = np.zeros(n_antenna)
@@ -150,7 +167,6 @@ def survey(info: ms.MsInfo, selection: Selection, progress: Progress | None = No
             spw = info.spws[description.spw]
             inside = _channel_mask(channels[description.spw], len(spw.freq_hz))
             piece = _read_chunk(main, description, chunk, inside)
-            observations |= set(np.unique(ms.get(main, "OBSERVATION_ID", chunk)).tolist())
             cross = piece["antenna1"] != piece["antenna2"]
             for name in ("antenna1", "antenna2"):
                 every += np.bincount(piece[name][cross], minlength=n_antenna) * inside.sum()
@@ -199,7 +215,6 @@ def survey(info: ms.MsInfo, selection: Selection, progress: Progress | None = No
         weight_min=float(low),
         weight_max=float(high),
         zero_weights=float(zeros / samples) if samples else 0.0,
-        n_observations=len(observations),
     )
 
 
@@ -232,6 +247,7 @@ def _read_chunk(
         "antenna2": ms.get(main, "ANTENNA2", rows),
         "field": ms.get(main, "FIELD_ID", rows),
         "scan": ms.get(main, "SCAN_NUMBER", rows),
+        "observation": ms.get(main, "OBSERVATION_ID", rows),
         "time": ms.get(main, "TIME", rows),
         "interval": interval,
         "exposure": np.where(exposure > 0, exposure, interval),
@@ -244,16 +260,20 @@ def _read_chunk(
 
 
 def _tally(
-    tallies: dict[tuple[int, int, int], _Tally],
+    tallies: dict[tuple[int, int, int, int], _Tally],
     spw: int,
     piece: dict[str, NDArray[Any]],
     used: NDArray[np.bool_],
     n_antenna: int,
 ) -> None:
-    groups = np.unique(np.stack([piece["field"][used], piece["scan"][used]]), axis=1)
-    for field, scan in groups.T:
-        mine = used & (piece["field"] == field) & (piece["scan"] == scan)
-        tally = tallies.setdefault((int(field), spw, int(scan)), _Tally(n_antenna))
+    keys = ("field", "scan", "observation")
+    groups = np.unique(np.stack([piece[key][used] for key in keys]), axis=1)
+    for group in groups.T:
+        mine = used.copy()
+        for key, value in zip(keys, group, strict=True):
+            mine &= piece[key] == value
+        field, scan, observation = (int(value) for value in group)
+        tally = tallies.setdefault((field, spw, scan, observation), _Tally(n_antenna))
         times, first = np.unique(piece["time"][mine], return_index=True)
         for moment, exposure in zip(times, piece["exposure"][mine][first], strict=True):
             tally.times[float(moment)] = float(exposure)

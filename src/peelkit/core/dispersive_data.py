@@ -1,0 +1,203 @@
+"""The data of a fit of delays and TEC: intervals as gaincal makes them, and their sums."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit.core.dispersive import Cross
+from peelkit.errors import DataError
+from peelkit.io import ms
+from peelkit.io.survey import C_M_S
+
+METRES = {"m": 1.0, "": 1.0, "km": 1e3}
+LAMBDAS = {"lambda": 1.0, "klambda": 1e3, "Mlambda": 1e6}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Rows that are solved together, and how CASA would file the solution."""
+
+    rows: NDArray[np.int64]
+    time_s: float
+    length_s: float
+    field: int
+    scan: int
+    observation: int
+
+
+@dataclass(frozen=True)
+class Band:
+    """All channels of the spws, one after the other.
+
+    Parameters
+    ----------
+    slices : dict of slice
+        By data description: where its channels are.
+    spws : dict of int
+        By data description.
+    hands : int
+        Parallel hands.
+    freq_hz : ndarray, shape (chan,)
+        Of all channels.
+    used : ndarray of bool, shape (chan,)
+        Those that are solved on.
+    """
+
+    slices: dict[int, slice]
+    spws: dict[int, int]
+    hands: int
+    freq_hz: NDArray[np.float64]
+    used: NDArray[np.bool_]
+
+
+def band(
+    info: ms.MsInfo, ddids: Collection[int], channels: dict[int, list[tuple[int, int]]]
+) -> Band:
+    """Lay the spws of ``ddids`` side by side; ``channels`` are solved on, by spw.
+
+    Raises
+    ------
+    DataError
+        If their numbers of parallel hands differ, or there are none.
+    """
+    slices, spws, freqs, used, hands = {}, {}, [], [], set()
+    start = 0
+    for item in info.data_descriptions:
+        if item.id not in ddids:
+            continue
+        freq = info.spws[item.spw].freq_hz
+        mine = np.zeros(freq.size, dtype=bool)
+        for first, last in channels.get(item.spw, []):
+            mine[first : last + 1] = True
+        slices[item.id] = slice(start, start + freq.size)
+        spws[item.id] = item.spw
+        start += freq.size
+        freqs.append(freq)
+        used.append(mine)
+        hands.add(ms.parallel_hands(item.correlations).size)
+    if len(hands) != 1 or 0 in hands:
+        raise DataError(
+            f"{info.path}: spws with {' and '.join(map(str, sorted(hands)))} parallel hands cannot be solved "
+            "together; choose with --spw."
+        )
+    return Band(slices, spws, hands.pop(), np.concatenate(freqs), np.concatenate(used))
+
+
+def intervals(
+    info: ms.MsInfo, rows: NDArray[np.int64], *, solint_s: float | None, combine: Sequence[str]
+) -> list[Interval]:
+    """Split rows into solution intervals, of ``solint_s`` from the beginning of each scan (and field).
+
+    ``None`` is one for each scan. With ``scan`` in ``combine`` they go on over the ends of scans, with
+    ``field`` over changes of the field; executions are always apart.
+    """
+    names = ("TIME", "INTERVAL", "SCAN_NUMBER", "FIELD_ID", "OBSERVATION_ID")
+    pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    with ms.opened(info.path) as main:
+        for start, count in ms.row_ranges(rows.size, 64):
+            for name in names:
+                pieces[name].append(ms.get(main, name, rows[start : start + count]))
+    time, exposure, scan, field, observation = (np.concatenate(pieces[name]) for name in names)
+    keys = [observation]
+    if "scan" not in combine:
+        keys.append(scan)
+    if "field" not in combine:
+        keys.append(field)
+    _, group = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
+    found = []
+    for number in np.unique(group):
+        mine = np.flatnonzero(group == number)
+        begins = time[mine].min()
+        bins = np.zeros(mine.size, dtype=np.int64)
+        if solint_s is not None:
+            # A hundredth: solint equal to the integration time is one integration each.
+            bins = np.floor((time[mine] - begins) / solint_s + 0.01).astype(np.int64)
+        for one in np.unique(bins):
+            here = mine[bins == one]
+            first, last = time[here].min(), time[here].max()
+            found.append(
+                Interval(
+                    rows[here], float(first + last) / 2, float(last - first + exposure[here].max()),
+                    int(field[here[0]]), int(scan[here[0]]), int(observation[here[0]]),
+                )
+            )  # fmt: skip
+    return sorted(found, key=lambda item: item.time_s)
+
+
+def sums(
+    info: ms.MsInfo, interval: Interval, layout: Band, *, column: str, uvrange: str = ""
+) -> Cross:
+    """Sums of an interval over time, for each baseline.
+
+    Of ``column`` against MODEL_DATA; flagged samples, autocorrelations, weights of zero and baselines
+    outside ``uvrange`` are left out.
+    """
+    n_antenna = len(info.antennas)
+    cross = Cross.empty(n_antenna, layout.freq_hz.size, layout.hands)
+    order = np.zeros((n_antenna, n_antenna), dtype=np.int64)
+    order[cross.antenna1, cross.antenna2] = np.arange(cross.antenna1.size)
+    with ms.opened(info.path) as main:
+        for description, chunk in ms.chunks(main, info, interval.rows, bytes_per_sample=64):
+            one, two = ms.get(main, "ANTENNA1", chunk), ms.get(main, "ANTENNA2", chunk)
+            apart = one != two
+            chunk, one, two = chunk[apart], one[apart], two[apart]
+            if not chunk.size:
+                continue
+            where = layout.slices[description.id]
+            hands = ms.parallel_hands(description.correlations)
+            data = ms.get(main, column, chunk)[:, :, hands].astype(np.complex128)
+            model = ms.get(main, "MODEL_DATA", chunk)[:, :, hands].astype(np.complex128)
+            weight = _weights(main, chunk, hands, data.shape)
+            good = ~ms.get(main, "FLAG", chunk)[:, :, hands] & np.isfinite(data) & (weight > 0)
+            good &= layout.used[where][None, :, None]
+            good &= within(uvrange, ms.get(main, "UVW", chunk), layout.freq_hz[where])[:, :, None]
+            weight = np.where(good, weight, 0.0)
+            data = np.where(good, data, 0.0)
+            swap = one > two
+            product = weight * data * model.conj()
+            product[swap] = product[swap].conj()
+            place = order[np.minimum(one, two), np.maximum(one, two)]
+            np.add.at(cross.product[:, where], place, product)
+            np.add.at(cross.model, place, (weight * np.abs(model) ** 2).sum(axis=1))
+            np.add.at(cross.data, place, (weight * np.abs(data) ** 2).sum(axis=1))
+            np.add.at(cross.samples, place, good.sum(axis=1))
+    return cross
+
+
+def _weights(
+    main: Any, rows: NDArray[np.int64], hands: NDArray[np.intp], shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    if ms.has_cells(main, "WEIGHT_SPECTRUM", int(rows[0])):
+        return ms.get(main, "WEIGHT_SPECTRUM", rows)[:, :, hands].astype(np.float64)
+    weight = ms.get(main, "WEIGHT", rows)[:, hands].astype(np.float64)
+    return np.broadcast_to(weight[:, None, :], shape)
+
+
+def within(
+    uvrange: str, uvw_m: NDArray[np.float64], freq_hz: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Which samples (row, chan) are in CASA's ``uvrange``; pieces after commas add up."""
+    length = np.hypot(uvw_m[:, 0], uvw_m[:, 1])[:, None]
+    inside = np.zeros((uvw_m.shape[0], freq_hz.size), dtype=bool)
+    pieces = [piece.replace(" ", "") for piece in uvrange.split(",") if piece.strip()]
+    if not pieces:
+        return ~inside
+    for piece in pieces:
+        found = re.fullmatch(r"([<>]?)([\d.]+)(?:~([\d.]+))?([A-Za-z]*)", piece)
+        assert found is not None, "check_uvrange was here"
+        sign, first, second, unit = found.groups()
+        if unit in METRES:
+            scaled = np.broadcast_to(length / METRES[unit], inside.shape)
+        else:
+            scaled = length * freq_hz / C_M_S / LAMBDAS[unit]
+        low, high = float(first), float(second or "inf")
+        if sign == "<":
+            low, high = 0.0, low
+        inside |= (scaled >= low) & (scaled <= high)
+    return inside

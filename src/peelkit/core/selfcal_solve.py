@@ -1,0 +1,264 @@
+"""The solve of one round: gaincal, what failed, and what to combine when too much did."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peelkit.core import selfcal_terms, snr, spwmaps
+from peelkit.core.selfcal_session import Best, Session
+from peelkit.engines import casa as engine
+from peelkit.io.caltable import GainTable, read_gain_table
+
+log = logging.getLogger(__name__)
+
+# Above this frequency phases are interpolated with their growth with frequency (auto_selfcal).
+LINEARPD_ABOVE_HZ = 12e9
+
+# More failed solutions than this share, and more data are combined; a way that fails by less than half
+# as much less is not worth its coarser solutions.
+TOLERATED = 0.05
+WORTH_COMBINING = 0.5
+
+# A spw that fails in more than this share gets the solutions of another, if no more than half of them do.
+SPW_FAILED = 0.25
+
+
+@dataclass(frozen=True)
+class How:
+    """What a solve may vary beside its rung: ``uvrange`` of the baselines, and ``solnorm``; a word for both."""
+
+    uvrange: str
+    solnorm: bool
+    word: str = ""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """One solve.
+
+    Parameters
+    ----------
+    rung : Rung
+        As it was solved in the end.
+    caltable : Path
+        Where the solutions are.
+    spwmap : list of int
+        To apply them with.
+    table : GainTable
+        The solutions.
+    counts : dict of int to tuple
+        By spw: solutions with unflagged data, and how many of them failed.
+    how : How
+        Baselines and normalisation.
+    fell_back : list of str
+        What was tried before and failed too much.
+    """
+
+    rung: snr.Rung
+    caltable: Path
+    spwmap: list[int]
+    table: GainTable
+    counts: Mapping[int, tuple[int, int]]
+    how: How
+    fell_back: list[str] = field(default_factory=list)
+
+    @property
+    def tried(self) -> int:
+        """Solutions with unflagged data."""
+        return sum(tried for tried, _ in self.counts.values())
+
+    @property
+    def failed(self) -> int:
+        """Those of them that failed (too few baselines, or below minsnr)."""
+        return sum(failed for _, failed in self.counts.values())
+
+    @property
+    def failed_fraction(self) -> float:
+        """Share of solutions that failed; 1 if there was nothing to solve."""
+        return self.failed / self.tried if self.tried else 1.0
+
+
+def solve(
+    session: Session, number: int, rung: snr.Rung, base: Best, fields: list[int], how: How
+) -> Solved:
+    """Solve for gains; where too many solutions fail, combine more data, as far as the user lets us.
+
+    The chain is the field's (auto_selfcal's): each spw, each baseband, all spws, all spws with both
+    polarisations together. Before that, where few spws fail (narrow ones), these get the solutions of the
+    spw nearest in frequency.
+    """
+    stem = f"gain{number}.{rung.calmode}.{rung.solint}{how.word}"
+    ending = selfcal_terms.ending(rung)
+    best = _one(session, rung, base, fields, how, session.workspace.path(f"{stem}.{ending}"))
+    tried = []
+    if not session.options.fallback or ending != "g":
+        return best
+    for combine, gaintype in chain(session, rung):
+        if best.failed_fraction <= TOLERATED:
+            break
+        mapped = _mapped(session, best)
+        if mapped is not None:
+            best = mapped
+            break
+        tried.append(_words(best))
+        wider = replace(rung, combine=combine, gaintype=gaintype)
+        kind = "".join(f".{word}" for word in [*combine.split(","), gaintype] if word)
+        path = session.workspace.path(f"{stem}{kind}.g")
+        next_one = _one(session, wider, base, fields, how, path)
+        if next_one.failed_fraction <= WORTH_COMBINING * best.failed_fraction:
+            engine.remove_table(best.caltable)
+            best = next_one
+        else:
+            engine.remove_table(path)
+            tried.append(_words(next_one))
+    if tried:
+        kept = _words(best)
+        tried = [words for words in dict.fromkeys(tried) if words != kept]
+        log.info("round %d: %s; kept %s", number, "; ".join(tried), kept)
+    return replace(best, fell_back=[*tried, *best.fell_back])
+
+
+def chain(session: Session, rung: snr.Rung) -> list[tuple[str, str]]:
+    """What to combine beyond ``rung``, from little to much: (combine, gaintype)."""
+    rest = [word for word in rung.combine.split(",") if word and word not in ("spw", "baseband")]
+    spws = max(len(session.found.spws_of(o)) for o in session.found.observations)
+    two_hands = session.imaging.stokes == "I" or len(session.imaging.stokes) > 1
+    steps = (
+        ["", "baseband", "spw"]
+        if spwmaps.has_basebands(session.info, session.found)
+        else ["", "spw"]
+    )
+    if spws == 1:
+        steps = [""]
+    now = next((word for word in ("spw", "baseband") if word in rung.combine.split(",")), "")
+    later = steps[steps.index(now) + 1 :] if now in steps else []
+    found = [(step, rung.gaintype) for step in later]
+    if two_hands and rung.gaintype == "G":
+        found.append((steps[-1], "T"))
+    return [(",".join(filter(None, (step, *rest))), gaintype) for step, gaintype in found]
+
+
+def _words(solved: Solved) -> str:
+    how = " ".join(filter(None, (solved.rung.gaintype, solved.rung.combine or "per spw")))
+    return f"{how}: {solved.failed} of {solved.tried} failed"
+
+
+def _one(
+    session: Session, rung: snr.Rung, base: Best, fields: list[int], how: How, caltable: Path
+) -> Solved:
+    """One way of combining: a gaincal, or one for each baseband into the same table."""
+    options = session.options
+    words = [word for word in rung.combine.split(",") if word and word != "baseband"]
+    selections = [session.selection.spw]
+    if "baseband" in rung.combine.split(","):
+        words.append("spw")
+        channels = session.info.channels(session.selection)
+        selections = [
+            ",".join(
+                f"{spw}:{first}~{last}" for spw in group for first, last in channels.get(spw, [])
+            )
+            for group in spwmaps.groups(session.info, session.found, "baseband")
+        ]
+    engine.remove_table(caltable)
+    if selfcal_terms.is_fitted(rung.gaintype):
+        # Over all spws, and filed under each.
+        selfcal_terms.solve(session, rung, caltable, fields)
+        table = read_gain_table(caltable)
+        return Solved(rung, caltable, list(options.spwmap), table, _count_rows(table), how)
+    counts: dict[int, tuple[int, int]] = {}
+    for index, spw in enumerate(selections):
+        stats = engine.solve_gains(
+            session.casa,
+            session.work.path,
+            caltable,
+            append=index > 0,
+            field=",".join(map(str, fields)),
+            spw=spw,
+            solint=casa_solint(rung),
+            combine=",".join(words),
+            refant=",".join(session.refants),
+            refantmode="flex",
+            minsnr=rung.minsnr,
+            minblperant=options.minblperant
+            or snr.recommended_minblperant(len(session.found.antennas), calmode=rung.calmode),
+            gaintype=rung.gaintype,
+            calmode=rung.calmode,
+            solnorm=how.solnorm and rung.calmode != "p",
+            uvrange=how.uvrange,
+            gaintable=[str(session.workspace.path(name).absolute()) for name in base.tables],
+            spwmap=base.table_spwmaps,
+            interp=interp(session, base.table_modes),
+            parang=False,
+        )
+        _count(stats, counts)
+    table = read_gain_table(caltable)
+    spwmap = list(options.spwmap) or spwmaps.spw_map(
+        session.info, session.found, table.spws, combine=rung.combine
+    )
+    return Solved(rung, caltable, spwmap, table, counts, how)
+
+
+def _count(stats: Mapping[str, Any], counts: dict[int, tuple[int, int]]) -> None:
+    """Add gaincal's own statistics: solutions with unflagged data and those below the limits, by spw."""
+    for key, spw in stats.get("solvestats", {}).items():
+        if not key.startswith("spw"):
+            continue
+        tried = good = 0
+        for name, antenna in spw.items():
+            if name.startswith("ant"):
+                tried += int(sum(antenna["data_unflagged"]))
+                good += int(sum(antenna["above_minsnr"]))
+        number = int(key.removeprefix("spw"))
+        before = counts.get(number, (0, 0))
+        if tried:
+            counts[number] = (before[0] + tried, before[1] + tried - good)
+
+
+def _count_rows(table: GainTable) -> dict[int, tuple[int, int]]:
+    return {
+        int(spw): (int(table.failed[mine].size), int(table.failed[mine].sum()))
+        for spw in np.unique(table.spw)
+        if (mine := table.spw == spw).any()
+    }
+
+
+def _mapped(session: Session, solved: Solved) -> Solved | None:
+    """The same solutions with the failing spws served by others; None if that is no remedy."""
+    if session.options.spwmap or len(solved.counts) < 2:
+        return None
+    bad = [spw for spw, (tried, failed) in solved.counts.items() if failed > SPW_FAILED * tried]
+    good = {spw: counts for spw, counts in solved.counts.items() if spw not in bad}
+    if not bad or len(bad) > len(solved.counts) // 2:
+        return None
+    if sum(f for _, f in good.values()) > TOLERATED * sum(t for t, _ in good.values()):
+        return None
+    spwmap = spwmaps.spw_map(
+        session.info, session.found, solved.table.spws, combine=solved.rung.combine, avoid=bad
+    )
+    log.info(
+        "most solutions of spw %s failed: they get those of the nearest in frequency (spwmap %s)",
+        ",".join(map(str, bad)), ",".join(map(str, spwmap)),
+    )  # fmt: skip
+    words = [f"spw {spw}: {solved.counts[spw][1]} of {solved.counts[spw][0]} failed" for spw in bad]
+    return replace(solved, spwmap=spwmap, counts=good, fell_back=words)
+
+
+def interp(session: Session, modes: list[str]) -> list[str]:
+    """CASA's interpolation for each table; by itself unless the user chose."""
+    if session.options.interp:
+        return [session.options.interp] * len(modes)
+    spws = session.found.spws()
+    high = max(session.info.spws[spw].centre_hz for spw in spws) > LINEARPD_ABOVE_HZ
+    per_obs = "perobs" if len(session.found.observations) > 1 else ""
+    return [("linearPD" if high and mode == "p" else "linear") + per_obs for mode in modes]
+
+
+def casa_solint(rung: snr.Rung) -> str:
+    """``solint`` in a spelling that gaincal knows: 3int becomes seconds."""
+    return rung.solint if rung.solint in ("inf", "int") else f"{rung.solint_s:g}s"
