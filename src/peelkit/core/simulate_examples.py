@@ -112,8 +112,8 @@ EXAMPLES = {
             sky.Source("MIRA_B", 0.48, -0.07, 0.009, 1.3, 0.022, 0.022, 0.0),
         ),
         options={
-            "antennas": 27, "channels": 8, "integration": 3.02, "integrations": 26, "scans": 10,
-            "phase_rms": 30.0, "delay_rms": 0.02, "amplitude_rms": 0.05, "pointing_rms": 0.0,
+            "antennas": 27, "channels": 4, "integration": 3.02, "integrations": 26, "scans": 16,
+            "phase_rms": 16.0, "delay_rms": 0.02, "amplitude_rms": 0.05, "pointing_rms": 0.0,
         },
     ),
     "maser": Example(
@@ -129,13 +129,13 @@ EXAMPLES = {
         ),
         options={
             "antennas": 27, "channels": 64, "integration": 3.02, "integrations": 26, "scans": 5,
-            "phase_rms": 30.0, "delay_rms": 0.02, "amplitude_rms": 0.05, "pointing_rms": 0.0,
+            "phase_rms": 13.0, "delay_rms": 0.02, "amplitude_rms": 0.05, "pointing_rms": 0.0,
         },
     ),
     "30dor": Example(
         title="30 Doradus, a weak mosaic of 23 fields in a compact array, four executions",
         ra_deg=84.7000, dec_deg=-69.0750, fields=(2, 5, 4, 5, 4, 3), field_step_arcsec=13.4,
-        longest_m=210.0, exponent=0.75, starts_h=(-2.2, -1.2, -0.2, 0.8), days=(0, 1, 2, 3),
+        longest_m=210.0, exponent=1.5, starts_h=(-2.2, -1.2, -0.2, 0.8), days=(0, 1, 2, 3),
         spw_hz=(217.6e9, 231.1e9), spw_width_hz=1.875e9, doppler_hz=5e6, scan_gap_s=240.0,
         # Offsets from field 13, the strongest.
         sources=(
@@ -148,7 +148,7 @@ EXAMPLES = {
             sky.Source("CLUMP_7", -4.0, -13.0, 0.009, 3.0, 4.0, 4.0, 0.0, bright=7),
         ),
         options={
-            "antennas": 12, "channels": 4, "integration": 10.08, "integrations": 3, "scans": 4,
+            "antennas": 12, "channels": 1, "integration": 15.12, "integrations": 2, "scans": 4,
             "phase_rms": 40.0, "delay_rms": 0.0, "amplitude_rms": 0.05, "pointing_rms": 0.0,
         },
     ),

@@ -98,7 +98,7 @@ def spiral(n_antenna: int, longest_m: float, exponent: float) -> NDArray[np.floa
     reach = (number / (n_antenna - 1)) ** exponent
     scale = 0.5 * longest_m
     for _ in range(40):
-        radius = np.hypot(scale * reach, ALMA_SHORTEST_M * np.sqrt(0.5 * number))
+        radius = np.hypot(scale * reach, ALMA_SHORTEST_M * np.sqrt(number))
         found = np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
         length = np.linalg.norm(found[:, None] - found[None], axis=2)
         scale *= longest_m / length.max()

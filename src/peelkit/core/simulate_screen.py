@@ -19,7 +19,9 @@ Floats = NDArray[np.float64]
 WIND_M_S = 10.0
 THICKNESS_M = 1000.0
 OUTER_M = 6000.0
-INNER_M = 10.0
+INNER_M = 5.0
+# A wave of k rad/m makes most of its difference between places 2 / k apart.
+SCALE = 2.0
 WAVES = 1500
 # Of the lines of sight to calibrator and target where the turbulence is: 1 km up, 3 deg apart.
 CALIBRATOR_OFFSET_M = 50.0
@@ -62,14 +64,14 @@ class Screen:
 
 def make_screen(rng: np.random.Generator) -> Screen:
     """Draw a screen; all directions of waves and wind are equally likely."""
-    low, high = math.log(2 * math.pi / OUTER_M), math.log(2 * math.pi / INNER_M)
+    low, high = math.log(SCALE / OUTER_M), math.log(SCALE / INNER_M)
     # One wave in each step of the logarithm: the spectrum is the same in every draw.
     k = np.exp(low + (high - low) * (np.arange(WAVES) + rng.uniform(size=WAVES)) / WAVES)
     angle = rng.uniform(0.0, 2 * math.pi, WAVES)
     start = rng.uniform(0.0, 2 * math.pi, WAVES)
     towards = rng.uniform(0.0, 2 * math.pi)
     # A structure function r^b has k^-b of variance in each step of ln k.
-    bend = 2 * math.pi / THICKNESS_M
+    bend = SCALE / THICKNESS_M
     variance = np.where(k > bend, (k / bend) ** (-5 / 3), (k / bend) ** (-2 / 3))
     screen = Screen(
         k[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1),
