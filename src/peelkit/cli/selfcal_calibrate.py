@@ -171,7 +171,7 @@ def run(ctx: click.Context, path: Path, selection: Selection, values: dict[str, 
             minsnr=values["minsnr"],
             minblperant=values["minblperant"],
             # The amplitudes of a calibrator carry the flux scale: normalised only if asked.
-            solnorm=values["solnorm"] and _given(ctx, "solnorm"),
+            solnorm=bool(values["solnorm"]),
             datacolumn=values["datacolumn"],
             applymode=values["applymode"],
             interp=values["interp"] or "",
