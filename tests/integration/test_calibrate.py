@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from makecal import corrupt, noise_left
 from makems import MsRecipe, make_ms
 from peelkit.cli.main import cli
+from peelkit.engines.casa import Casa
 from peelkit.io.caltable import read_cal_table
 
 pytestmark = pytest.mark.casa
@@ -268,6 +269,22 @@ def test_a_standard_source_has_the_flux_of_the_standard_in_every_spw(
         assert item["flux_jy"] == pytest.approx(expected[0], rel=5e-3)
         found = np.abs(model[spw == item["spw"]]).mean(axis=(0, 2))
         assert found == pytest.approx(expected, rel=5e-3)
+
+
+def test_a_virtual_model_of_setjy_does_not_stand_in_the_way(invoke, tmp_path: Path) -> None:
+    # setjy makes one by default; CASA would take its 5 Jy in place of what is asked for here.
+    make_ms(tmp_path / "x.ms", MsRecipe(n_antenna=6, n_scan=1, n_time=2, n_chan=(2,)))
+    with Casa(tmp_path / "setjy.log") as casa:
+        casa.run(
+            "setjy", vis=str(tmp_path / "x.ms"), standard="manual", fluxdensity=[5, 0, 0, 0],
+            usescratch=False,
+        )  # fmt: skip
+    said = invoke(
+        "selfcal", "x.ms", "--model", "point:1Jy", "--term", "G", "--out", "x.cal", "--no-plots"
+    )
+    gain = results()["terms"][0]["amplitude_median"]
+    assert gain == pytest.approx(1, abs=0.03)
+    assert "virtual model" in said.stderr
 
 
 def test_what_cannot_be_solved_is_said_and_leaves_the_ms(invoke, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from peelkit.core.selfcal import choose_refants
 from peelkit.core.workspace import Workspace, fingerprint, make_copy, open_workspace
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError, EngineError, OptionError
-from peelkit.io import caltable, ms
+from peelkit.io import caltable, ms, virtual
 from peelkit.io.survey import survey
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
@@ -103,6 +103,13 @@ def calibrate(
     with _closed_if_refused(workspace), engine.Casa(workspace.log) as casa:
         job = Job(casa, work, workspace, options, selection, fields, found, refants, earlier.tables)
         own = ms.select_rows(work, Selection(field=job.field))
+        if virtual.virtual_model_fields(work.path):
+            # Of setjy without usescratch: gaincal would take it in place of MODEL_DATA (measured).
+            engine.delete_virtual_model(casa, work.path)
+            warnings.append(
+                f"{path}: has a virtual model too, which is not used here; CASA's own tasks prefer it "
+                "over MODEL_DATA (delmod drops it)"
+            )
         progress.stage("model of the calibrator")
         scale: dict[int, float] = {}
         if isinstance(model, PointModel):
