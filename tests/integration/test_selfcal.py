@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,36 @@ def test_undo_puts_back_what_selfcal_replaced(invoke, tmp_path: Path) -> None:
     assert np.array_equal(column(path, "CORRECTED_DATA"), before)
     assert "MODEL_DATA" not in names(path)
     assert "nothing to undo" in invoke("undo", path, code=3).stderr
+
+
+def test_a_folder_of_rounds_is_applied_elsewhere_and_the_same(invoke, tmp_path: Path) -> None:
+    path, other = tmp_path / "a.ms", tmp_path / "b.ms"
+    small_ms(path, n_chan=(2, 2))
+    shutil.copytree(path, other)
+    invoke(
+        "selfcal", path, *SMALL, "--solint", "inf", "--solint", "inf", "--calmode", "p",
+        "--calmode", "ap", "--combine", "spw",
+    )  # fmt: skip
+    invoke("selfcal", other, "--apply", tmp_path / "a.selfcal")
+    assert np.array_equal(column(path, "CORRECTED_DATA"), column(other, "CORRECTED_DATA"))
+
+
+def test_a_virtual_model_does_not_take_the_place_of_the_clean_model(invoke, tmp_path: Path) -> None:
+    path = tmp_path / "a.ms"
+    small_ms(path, gain_step=None)
+    from peelkit.engines.casa import Casa
+
+    with Casa(tmp_path / "setjy.log") as casa:
+        # 1 Jy where the source is: 3 Jy would show in the amplitudes.
+        casa.run(
+            "setjy", vis=str(path), fluxdensity=[3.0, 0, 0, 0], standard="manual", usescratch=False
+        )
+    invoke(
+        "selfcal", path, *SMALL, "--solint", "inf", "--solint", "inf", "--calmode", "p",
+        "--calmode", "ap", "--no-solnorm",
+    )  # fmt: skip
+    assert results(path)["rounds"][-1]["accepted"]
+    assert results(path)["final"]["peak_jy_beam"] == pytest.approx(1.0, abs=0.1)
 
 
 def test_noise_is_refused_and_the_ms_left_alone(invoke, noise_ms: Path, copy_ms) -> None:

@@ -7,11 +7,9 @@ phases are applied on the fly), as in Brogan, Hunter & Fomalont, sections 2.3.2 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,27 +20,22 @@ from peelkit.core import (
     ladder,
     linechannels,
     mosaic,
-    plots,
     selfcal_flags,
-    selfcal_holdout,
     selfcal_terms,
-    snr,
     snr_estimate,
 )
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_polarisation as polarisation
 from peelkit.core import selfcal_prepare as preparing
+from peelkit.core import selfcal_products as products
 from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
 from peelkit.core.measure import measure
 from peelkit.core.selfcal_session import FIRST_NSIGMA, Best, SelfcalOptions, Session
-from peelkit.core.selfcal_solve import interp
-from peelkit.core.verdict import Verdict
 from peelkit.core.workspace import fingerprint, make_copy, open_workspace
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError, OptionError
-from peelkit.io import ms
-from peelkit.io.caltable import read_gain_table
+from peelkit.io import ms, virtual
 from peelkit.io.image import read_image
 from peelkit.io.survey import Survey, survey
 from peelkit.outcome import Outcome
@@ -116,6 +109,9 @@ def selfcal(
             info, work, rows, workspace, options, selection, found, fields, settled, casa, refants,
             progress,
         )  # fmt: skip
+        if virtual.virtual_model_fields(work.path):
+            # Of setjy without usescratch: gaincal would take it in place of MODEL_DATA (measured).
+            engine.delete_virtual_model(casa, work.path)
         if resumed:
             state.restore(session)
             _leave_out(session)
@@ -128,17 +124,19 @@ def selfcal(
             rounds.run_rounds(session)
             if not session.best.tables:
                 refusal = _no_round(session)
-        _link_final(session)
+        products.link_final(session)
         if refusal is None:
             _apply_best(session)
         check = rounds.check_model(session) if refusal is None else None
-        made = _plots(session, check) if options.plots else []
-        results = _results(session, made)
+        made = products.make_plots(session, check) if options.plots else []
+        results = products.results_of(session, made)
         results["model_check"] = check
         results["line_channels"] = [asdict(line) for line in lines]
         results["executions"] = session.executions
         warnings += executions.warnings(session.executions)
         results["flag_proposals"] = selfcal_flags.propose(session)
+        if refusal is None:
+            products.record_tables(session)
         # Last of all, so that nothing remains to be interrupted once the MS has changed.
         writes = _commit(session) if refusal is None else ()
     workspace.close()
@@ -150,7 +148,7 @@ def selfcal(
         parameters={
             **imaging.summary(settled),
             "out": str(folder),
-            "field": _field_names(info, fields),
+            "field": session.field_names,
             "refant": ",".join(refants),
             "datacolumn": options.datacolumn,
             "parang": options.parang,
@@ -208,11 +206,6 @@ def _column_warnings(info: ms.MsInfo, options: SelfcalOptions) -> list[str]:
             "starting from DATA although there is a CORRECTED_DATA; --datacolumn corrected starts there"
         ]
     return []
-
-
-def _field_names(info: ms.MsInfo, fields: list[int]) -> str:
-    """The field's name, or the ids of a mosaic's, whose names often are all the same."""
-    return info.fields[fields[0]].name if len(fields) == 1 else ",".join(map(str, fields))
 
 
 def choose_refants(info: ms.MsInfo, found: Survey, wanted: str) -> list[str]:
@@ -341,7 +334,7 @@ def _commit(session: Session) -> tuple[str, ...]:
             command=COMMAND,
             message=f"peelkit selfcal: gain tables in {session.workspace.folder}",
             parameters={
-                "field": _field_names(session.info, session.fields),
+                "field": session.field_names,
                 "spw": session.selection.spw,
                 "gaintable": session.best.tables,
                 "applymode": options.applymode,
@@ -350,77 +343,6 @@ def _commit(session: Session) -> tuple[str, ...]:
             },
         )
     return (*columns, *(("FLAG",) if flags else ()))
-
-
-def _link_final(session: Session) -> None:
-    """Give the products of the best image names that scripts can know beforehand: final.image."""
-    best, final = session.name(session.best.imagename), session.name("final")
-    imaging.remove_products(final)
-    for path in imaging.products(best):
-        kind = path.name.removeprefix(best.name)
-        if not kind.endswith(".peelkit.json"):
-            final.with_name(f"{final.name}{kind}").symlink_to(path.name)
-    state.record_image(
-        session, "final", session.best.tables, nsigma=session.best.nsigma, started=time.time()
-    )
-
-
-def _results(session: Session, made: list[Path]) -> dict[str, Any]:
-    first = state.state_of(session, "first")
-    final: dict[str, Any]
-    accepted = [item for item in session.rounds if item["accepted"]]
-    if accepted:
-        # Measured with the final mask, as the first image is here: the two compare.
-        final = {
-            **accepted[-1],
-            **state.figures_record(state.state_of(session, session.best.imagename)),
-        }
-    else:
-        nothing = Verdict(False, "no round was accepted")
-        rung = snr.Rung("", 0.0, "p", "", "G", 0.0, math.nan)
-        final = state.round_record(rung, first, first, nothing, 0, 0, None, None, [])
-        final |= dict.fromkeys(("solint", "calmode", "combine", "gaintype", "minsnr", "solint_s"))
-        final["image"] = str(session.imaging.image(session.name("first")))
-    return {
-        "first": {
-            **state.figures_record(first),
-            "image": str(session.imaging.image(session.name("first"))),
-        },
-        "rounds": session.rounds,
-        "final": final,
-        "gaintables": [str(session.workspace.path(name)) for name in session.best.tables],
-        "spwmap": session.best.table_spwmaps,
-        "interp": interp(session, session.best.table_modes),
-        "mask_pixels": int(session.mask.sum()),
-        "left_out": selfcal_holdout.check(session),
-        "prepared": preparing.prepared(session),
-        "plots": [str(path) for path in made],
-    }
-
-
-def _plots(session: Session, check: dict[str, Any] | None) -> list[Path]:
-    folder = session.workspace.folder
-    made = []
-    names = [antenna.name for antenna in session.info.antennas]
-    for name, mode in zip(session.best.tables, session.best.table_modes, strict=True):
-        table = read_gain_table(session.workspace.path(name))
-        made += plots.gains(table, names, folder / name.removesuffix(".g"), calmode=mode)
-    if session.rounds:
-        made.append(
-            plots.rounds(_results(session, [])["first"], session.rounds, folder / "rounds.png")
-        )
-    if check is not None and check["bins"]:
-        made.append(plots.model_check(check, folder / "model.png"))
-    images = ["first", *([session.best.imagename] if session.best.tables else [])]
-    made.append(
-        plots.images(
-            [read_image(session.imaging.image(session.name(name))) for name in images],
-            ["first image", "self-calibrated"][: len(images)],
-            session.mask,
-            folder / "images.png",
-        )
-    )
-    return made
 
 
 __all__ = ["COMMAND", "SelfcalOptions", "choose_refants", "selfcal"]

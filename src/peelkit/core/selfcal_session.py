@@ -114,6 +114,13 @@ class Session:
         """The fields in CASA's words: one, or those of the mosaic."""
         return ",".join(map(str, self.fields))
 
+    @property
+    def field_names(self) -> str:
+        """The field's name, or the ids of a mosaic's, whose names often are all the same."""
+        if len(self.fields) == 1:
+            return self.info.fields[self.fields[0]].name
+        return self.field
+
     def name(self, imagename: str) -> Path:
         """An image name in the workspace."""
         return self.workspace.path(imagename)

@@ -42,12 +42,20 @@ step() {
         echo "== $name: done before"
         return 0
     fi
+    first=yes
     if [ -e "$out/$name.begun" ]; then
         set -- "$@" --overwrite
+        first=no
     fi
     : > "$out/$name.begun"
     echo "== $name: $*"
-    "$@" < /dev/null || return $?
+    status=0
+    "$@" < /dev/null || status=$?
+    case $first$status in
+        # Refused before anything was made: what exists is not this script's to replace.
+        yes2 | yes3) rm -f "$out/$name.begun" ;;
+    esac
+    [ "$status" -eq 0 ] || return "$status"
     : > "$out/$name.done"
 }
 
