@@ -145,7 +145,7 @@ def test_phases_of_tec_need_a_round_of_tec(invoke, tmp_path: Path) -> None:
         tec_tecu=tuple(np.random.default_rng(9).normal(0, 0.02, N_ANTENNA)),
     )  # fmt: skip
     make_ms(tmp_path / "a.ms", recipe)
-    imaging = ("--imsize", 128, "--nterms", 1, "--no-plots", "--overwrite")
+    imaging = ("--imsize", 80, "--nterms", 1, "--no-plots", "--overwrite")
     residuals, range_ = {}, {}
     for first in ("G", "tec_and_offset"):
         invoke(
@@ -161,7 +161,9 @@ def test_phases_of_tec_need_a_round_of_tec(invoke, tmp_path: Path) -> None:
             residuals[first] = np.std((main.getcol("CORRECTED_DATA") - 1).real)
     # The noise alone, and the noise with what TEC leaves within a spw.
     assert residuals["tec_and_offset"] == pytest.approx(SIGMA, rel=0.02)
-    assert range_["tec_and_offset"] > 1.2 * range_["G"]
+    # Phases of 0.1 rad that are left within a spw cost 20 % of the dynamic range here (42 % were measured of
+    # 1.5 times as much TEC).
+    assert range_["tec_and_offset"] > 1.1 * range_["G"]
 
 
 def test_terms_of_phases_have_no_amplitudes(invoke, tmp_path: Path) -> None:

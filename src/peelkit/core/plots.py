@@ -48,7 +48,9 @@ def gains(table: GainTable, names: Sequence[str], stem: Path, *, calmode: str) -
                 symmetric=False,
             )
         )
-    made.append(_snr(table, names, Path(f"{stem}.snr.png")))
+    # CASA gives delays (K) none.
+    if np.any(table.snr > 0):
+        made.append(_snr(table, names, Path(f"{stem}.snr.png")))
     return made
 
 
