@@ -10,6 +10,7 @@ import pytest
 from casacore.tables import table
 
 from makems import MsRecipe, make_ms
+from peelkit.core import plots
 from peelkit.core.dispersive_solve import solve_term
 from peelkit.engines.casa import Casa
 from peelkit.errors import DataError, OptionError
@@ -175,3 +176,21 @@ def test_terms_of_phases_have_no_amplitudes(invoke, tmp_path: Path) -> None:
             "selfcal", "a.ms", "--solint", "inf", "--calmode", "ap", "--gaintype", kind, code=2
         ).stderr
         assert f"gaintype {kind} with calmode ap" in amplitude
+
+
+@pytest.mark.casa
+def test_a_table_of_casas_delays_is_read_as_phases_at_the_edge_of_the_spw(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.ms", tmp_path / "a.K"
+    info = with_model(path, band(n_scan=1, n_chan=(16,), delay_ns=DELAYS, sigma_jy=0.02, **WIDE))
+    with Casa(tmp_path / "log") as casa:
+        casa.run(
+            "gaincal", product=out, vis=str(path), caltable=str(out), gaintype="K", solint="inf",
+            refant="ea01",
+        )  # fmt: skip
+    found = read_gain_table(out)
+    width = info.spws[0].bandwidth_hz
+    expected = np.exp(1e-9j * np.pi * width * (np.array(DELAYS) - DELAYS[0]))[found.antenna]
+    # CASA interpolates the peak of a transform: delays to 0.02 of a channel's turn.
+    assert np.abs(np.angle(found.gain / expected[:, None])).max() < 0.3
+    made = plots.gains(found, [item.name for item in info.antennas], tmp_path / "K", calmode="p")
+    assert [item.name for item in made] == ["K.phase.png"]
