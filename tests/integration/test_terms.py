@@ -10,6 +10,7 @@ import pytest
 from casacore.tables import table
 
 from makems import MsRecipe, make_ms
+from peelkit.core import plots
 from peelkit.core.dispersive_solve import solve_term
 from peelkit.engines.casa import Casa
 from peelkit.errors import DataError, OptionError
@@ -145,7 +146,7 @@ def test_phases_of_tec_need_a_round_of_tec(invoke, tmp_path: Path) -> None:
         tec_tecu=tuple(np.random.default_rng(9).normal(0, 0.02, N_ANTENNA)),
     )  # fmt: skip
     make_ms(tmp_path / "a.ms", recipe)
-    imaging = ("--imsize", 128, "--nterms", 1, "--no-plots", "--overwrite")
+    imaging = ("--imsize", 80, "--nterms", 1, "--no-plots", "--overwrite")
     residuals, range_ = {}, {}
     for first in ("G", "tec_and_offset"):
         invoke(
@@ -161,7 +162,9 @@ def test_phases_of_tec_need_a_round_of_tec(invoke, tmp_path: Path) -> None:
             residuals[first] = np.std((main.getcol("CORRECTED_DATA") - 1).real)
     # The noise alone, and the noise with what TEC leaves within a spw.
     assert residuals["tec_and_offset"] == pytest.approx(SIGMA, rel=0.02)
-    assert range_["tec_and_offset"] > 1.2 * range_["G"]
+    # Phases of 0.1 rad that are left within a spw cost 20 % of the dynamic range here (42 % were measured of
+    # 1.5 times as much TEC).
+    assert range_["tec_and_offset"] > 1.1 * range_["G"]
 
 
 def test_terms_of_phases_have_no_amplitudes(invoke, tmp_path: Path) -> None:
@@ -173,3 +176,21 @@ def test_terms_of_phases_have_no_amplitudes(invoke, tmp_path: Path) -> None:
             "selfcal", "a.ms", "--solint", "inf", "--calmode", "ap", "--gaintype", kind, code=2
         ).stderr
         assert f"gaintype {kind} with calmode ap" in amplitude
+
+
+@pytest.mark.casa
+def test_a_table_of_casas_delays_is_read_as_phases_at_the_edge_of_the_spw(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.ms", tmp_path / "a.K"
+    info = with_model(path, band(n_scan=1, n_chan=(16,), delay_ns=DELAYS, sigma_jy=0.02, **WIDE))
+    with Casa(tmp_path / "log") as casa:
+        casa.run(
+            "gaincal", product=out, vis=str(path), caltable=str(out), gaintype="K", solint="inf",
+            refant="ea01",
+        )  # fmt: skip
+    found = read_gain_table(out)
+    width = info.spws[0].bandwidth_hz
+    expected = np.exp(1e-9j * np.pi * width * (np.array(DELAYS) - DELAYS[0]))[found.antenna]
+    # CASA interpolates the peak of a transform: delays to 0.02 of a channel's turn.
+    assert np.abs(np.angle(found.gain / expected[:, None])).max() < 0.3
+    made = plots.gains(found, [item.name for item in info.antennas], tmp_path / "K", calmode="p")
+    assert [item.name for item in made] == ["K.phase.png"]

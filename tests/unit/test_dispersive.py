@@ -61,7 +61,7 @@ def test_a_tecu_turns_the_phase_by_a_hand_worked_number() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_parameters_are_the_truth_within_their_errors(kind: str, freq: np.ndarray) -> None:
     pulls = []
-    for seed in range(1, 5):
+    for seed in range(1, 4):
         design, x, found = solved(kind, freq, sigma=0.5, seed=seed)
         assert not found.failed.any() and found.reference == 0
         off = found.x - x
@@ -69,7 +69,7 @@ def test_parameters_are_the_truth_within_their_errors(kind: str, freq: np.ndarra
             off[:, k] = (off[:, k] + np.pi) % (2 * np.pi) - np.pi
         pulls.append(off[1:] / found.error[1:])
     # Numbers of standard deviation 1, alike within an antenna and between antennas (the reference's noise):
-    # of four truths, each of which counts as two or three numbers, the rms is within 1 +- 0.4.
+    # of three truths, each of which counts as two or three numbers, the rms is within 1 +- 0.4.
     assert 0.6 < np.sqrt(np.mean(np.array(pulls) ** 2)) < 1.4
     assert np.abs(pulls).max() < 4.5
     # A sum over 9 baselines, 32 channels and 4 times of 1 Jy with 0.5 Jy of noise.
@@ -95,11 +95,11 @@ def test_phases_are_right_where_a_baseline_alone_has_no_signal(kind: str) -> Non
 def test_noise_is_not_believed(kind: str) -> None:
     design = Design.of(kind, LOW, 2)
     believed = 0
-    for seed in range(10):
+    for seed in range(5):
         cross = observe(design, truth(design, seed), sigma=1.0, flux=0.0, seed=seed)
         believed += int((~fit(cross, design, [0], minsnr=3.0, n_antenna=N_ANTENNA).failed).sum())
-    # 200 solutions; the S/N of a place searched for in noise is over 5 in a few of 100.
-    assert believed <= 10
+    # 100 solutions; the S/N of a place searched for in noise is over 5 in a few of 100.
+    assert believed <= 6
 
 
 def test_amplitudes_and_scale_of_the_weights_do_not_matter() -> None:

@@ -6,9 +6,13 @@ The gain of an antenna is ``exp(i phi)``, with
 
 of which a kind has some (`KINDS`). With ``C_pq = sum w V conj(M)`` over the interval, the likelihood of unit
 gains is greatest where ``F = sum Re(C_pq conj(g_p) g_q)`` is, over baselines, channels and hands: no S/N per
-channel is needed, and each visibility counts with the model's amplitude. (QuartiCal, which has these terms,
-solves each spw alone, counts a visibility in a null of the model like a bright one, and needs a start; TEC
-shows over a wide band only.)
+channel is needed, and each visibility counts with the model's amplitude. Delays are known up to whole
+multiples of 1 / channel width.
+
+QuartiCal, which has these terms, solves each spw alone, counts a visibility in a null of the model like a bright
+one, and needs a start; TEC shows over a wide band only. Of one spw (32 channels, 300 to 500 MHz, 10 antennas, S/N
+66 an antenna) the gains of QuartiCal 0.2.7 were off by 1.5 deg for delay_and_offset (its initial_estimate on;
+82 deg without), as those here (1.5), but by 36 deg for tec_and_offset (42 without), here 0.8 deg.
 
 Found by a search (each antenna in turn over a grid, the others held: Schwab & Cotton 1983, AJ 88, 688), then
 by Newton's method for all antennas together.

@@ -55,7 +55,9 @@ def gains(
                 rest=rest,
             )
         )
-    made.append(_snr(table, names, Path(f"{stem}.snr.png")))
+    # CASA gives delays (K) none.
+    if np.any(table.snr > 0):
+        made.append(_snr(table, names, Path(f"{stem}.snr.png")))
     return made
 
 

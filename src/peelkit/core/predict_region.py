@@ -141,6 +141,16 @@ def predict_region(
     )  # fmt: skip
     left_out = _is_little(rest, choices, options.least_rest)
     warnings = _warnings(sky, rest, models, pb, beam, options)
+    if len(models[0].stokes) > 1:
+        if options.predictor == "tclean":
+            raise OptionError(
+                f"--predictor tclean: {models[0].path} has Stokes {','.join(models[0].stokes)}, and tclean would "
+                "predict them all; use ducc, which predicts I."
+            )
+        warnings.append(
+            f"{models[0].path} has Stokes {','.join(models[0].stokes)}; only I is predicted, the same for both "
+            "parallel hands: what is polarised stays in the data"
+        )
     if left_out:
         warnings.append(
             f"{rest.flux_jy * 1e3:.4g} mJy outside the regions are less than {options.least_rest:g} of what is in "

@@ -74,6 +74,8 @@ class Image:
         Of the whole image: (..., ny, nx).
     freq_hz : float or None
         Reference frequency [Hz].
+    stokes : tuple of str
+        All planes of the image along its Stokes axis, of which ``data`` is one; empty without an axis.
     """
 
     path: Path
@@ -84,6 +86,7 @@ class Image:
     unit: str
     shape: tuple[int, ...]
     freq_hz: float | None
+    stokes: tuple[str, ...] = ()
 
     @property
     def cell_arcsec(self) -> float:
@@ -211,6 +214,7 @@ def as_image(
         unit=str(header.get("BUNIT", "")).strip(),
         shape=data.shape,
         freq_hz=freq,
+        stokes=tuple(stokes_names(data, header)),
     )
 
 
@@ -370,7 +374,8 @@ def write_like(
 ) -> None:
     """Write a plane with the axes of another image: FITS if ``path`` ends in .fits, else CASA.
 
-    Every plane of the template (Stokes, channel) gets the same values.
+    A mask (no unit) is the same in every plane of the template. Of an image with several Stokes planes
+    only the first gets the values, the others are blank: they are not known.
 
     Parameters
     ----------
@@ -396,7 +401,10 @@ def write_like(
         raise DataError(
             f"{path}: shape {plane.shape} does not match {like.path} {like.data.shape}."
         )
-    full = np.ascontiguousarray(np.broadcast_to(plane, like.shape), dtype=np.float32)
+    full = np.array(np.broadcast_to(plane, like.shape), dtype=np.float32)
+    if unit != "" and len(like.stokes) > 1:
+        axis = full.ndim - 3 if full.shape[-3] == len(like.stokes) else full.ndim - 4
+        np.moveaxis(full, axis, 0)[1:] = np.nan
     temporary = path.with_name(f".{path.name}.part")
     _remove(temporary)
     try:
