@@ -44,6 +44,7 @@ def results(path: Path) -> dict:
     return json.loads(Path(f"{path}.selfcal.peelkit.json").read_text())["results"]
 
 
+@pytest.mark.slow
 def test_a_jumping_antenna_is_proposed_flagged_on_request_and_undone(
     invoke, bad_ms: Path, copy_ms, tmp_path: Path
 ) -> None:

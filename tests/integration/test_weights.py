@@ -156,6 +156,7 @@ def test_statwt_that_would_flag_everything_is_refused(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.casa
+@pytest.mark.slow
 def test_selfcal_writes_new_weights_and_undo_puts_back_the_old(invoke, tmp_path: Path) -> None:
     path = tmp_path / "a.ms"
     noisy_ms(path)

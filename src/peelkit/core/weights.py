@@ -281,7 +281,7 @@ def _weight(
 
 
 def _typical(work: ms.MsInfo) -> dict[int, NDArray[np.float64]]:
-    """Geometric mean of the weights of each baseline, shape (antenna, antenna, corr), by data description."""
+    """Typical weight of each baseline, shape (antenna, antenna, corr), by data description."""
     sums: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     with ms.opened(work.path) as main:
         for description, chunk in ms.chunks(main, work, np.arange(work.n_rows)):
@@ -291,10 +291,25 @@ def _typical(work: ms.MsInfo) -> dict[int, NDArray[np.float64]]:
             at = (ms.get(main, "ANTENNA1", chunk), ms.get(main, "ANTENNA2", chunk))
             np.add.at(total, at, np.log(np.where(good, weight, 1)))
             np.add.at(count, at, good)
-    return {
-        number: np.exp(np.divide(total, count, out=np.zeros_like(total), where=count > 0))
-        for number, (total, count) in sums.items()
-    }
+    return {number: _product(total, count) for number, (total, count) in sums.items()}
+
+
+def _product(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights as products of the antennas': ``mean_p + mean_q - mean`` of the logarithms.
+
+    A baseline's own mean would not do: with short scans it rests on two or three weights of statwt.
+
+    Parameters
+    ----------
+    total, count : ndarray, shape (antenna, antenna, corr)
+        Sums of logarithms of weights, and their numbers, for antenna 1 and antenna 2.
+    """
+    total, count = total + total.swapaxes(0, 1), count + count.swapaxes(0, 1)
+    every = count.sum(axis=(0, 1))
+    mean = np.divide(total.sum(axis=(0, 1)), every, out=np.zeros_like(every), where=every > 0)
+    number = count.sum(axis=1)
+    own = np.divide(total.sum(axis=1), number, out=np.zeros_like(number), where=number > 0)
+    return np.exp(own[:, None] + own[None, :] - mean)
 
 
 def columns(path: Path) -> list[str]:
