@@ -17,7 +17,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from peelkit.core.plots import HANDS, new_figure, save
+from peelkit.io.caltable import read_gain_table
 
 PEELKIT = [sys.executable, "-m", "peelkit", "-q"]
 SMALL = "--imsize 512 --no-plots"
@@ -85,6 +88,36 @@ def figures(item: dict[str, Any], what: str) -> dict[str, Any]:
     }
 
 
+def phase_error(truth: dict[str, Any], table: Path, length_s: float) -> tuple[float, float]:
+    """Rms of the true phases at the times of the solutions, and of true minus solved [deg].
+
+    Both about the mean of the antennas, which means nothing; the truth is the mean gain of an interval.
+    """
+    gains = truth["gains"]
+    times, run = np.array(gains["times_s"]), np.array(gains["observation_id"])
+    true = np.array(gains["amplitude"]) * np.exp(1j * np.radians(gains["phase_deg"]))
+    found = read_gain_table(table)
+    before, after = [], []
+    for execution, time in sorted(
+        set(zip(found.observation.tolist(), found.time_s.tolist(), strict=True))
+    ):
+        rows = (found.observation == execution) & (found.time_s == time) & found.ok.all(axis=1)
+        rows &= found.spw == found.spw[(found.observation == execution)].min()
+        inside = (run == execution) & (np.abs(times - time) <= length_s / 2 + 1)
+        if rows.sum() < 3 or not inside.any():
+            continue
+        solved = found.gain[rows]
+        wanted = true[inside].mean(axis=0)[found.antenna[rows]]
+        if solved.shape[1] == 1:
+            wanted = wanted.mean(axis=1, keepdims=True)
+        for kept, values in ((before, wanted), (after, wanted * solved.conj())):
+            turned = values / np.abs(values)
+            turned *= np.exp(-1j * np.angle(turned.sum(axis=0)))
+            kept.append(np.angle(turned, deg=True).ravel())
+    rms = [float(np.sqrt((np.concatenate(kept) ** 2).mean())) for kept in (before, after)]
+    return rms[0], rms[1]
+
+
 def one_run(folder: Path, name: str) -> dict[str, Any]:
     """Self-calibrate in one way; every image's figures, and each round's verdict."""
     example, words, lecture = RUNS[name]
@@ -115,7 +148,13 @@ def one_run(folder: Path, name: str) -> dict[str, Any]:
             "solutions_failed",
             "fields",
         )
-        rounds.append({**made, **{key: item.get(key) for key in kept}})
+        made |= {key: item.get(key) for key in kept}
+        if item["calmode"] == "p" and item.get("caltable"):
+            truth = json.loads((folder / f"{example}.ms.truth.json").read_text())
+            made["true_phase_deg"], made["phase_error_deg"] = phase_error(
+                truth, folder / item["caltable"], item["solint_s"]
+            )
+        rounds.append(made)
     return {
         "command": command,
         "lecture_snr": lecture,
@@ -172,6 +211,10 @@ def table(done: dict[str, Any]) -> str:
             gain = "-" if one.get("snr") is None else f"{one['snr'] / item['first']['snr']:.2f}"
             verdict = "" if number == 0 else ("accepted" if one["accepted"] else "rejected")
             failed = f"{one['solutions_failed']}/{one['solutions']}" if number else ""
+            if "phase_error_deg" in one:
+                verdict += (
+                    f", phases {one['true_phase_deg']:.1f} +- {one['phase_error_deg']:.1f} deg,"
+                )
             lines.append(
                 f"  {one['what']:<12} S/N {shown:>6} x{gain:<5} lecture {unit}{told or '-':<6} {failed:>9} {verdict}"
                 f" {'' if number == 0 else one['reason']}"
