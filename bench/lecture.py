@@ -39,7 +39,7 @@ RUNS: dict[str, tuple[str, str, list[float | None]]] = {
     ),
     "30dor": (
         "30dor",
-        f"{MOSAIC} --solint inf --solint 300s --solint 190s --solint inf "
+        f"{MOSAIC} --minsnr 2 --solint inf --solint 300s --solint 190s --solint inf "
         "--calmode p --calmode p --calmode p --calmode ap --gaintype T "
         "--combine spw,field --combine spw,field --combine spw,field --combine spw,field,scan",
         [1, 1.28, 1.28, 1.35, None],
@@ -248,6 +248,9 @@ def plot(done: dict[str, Any], path: Path) -> None:
         axis.set_ylabel("peak S/N over that of the first image" if relative else "peak S/N")
         if not relative:
             axis.set_yscale("log")
+            ticks = [150, 300, 600, 1200, 2400, 4800]
+            axis.set_yticks(ticks, [str(tick) for tick in ticks])
+            axis.minorticks_off()
         axis.plot([], [], "o--", mfc="white", color="0.5", label="lecture")
         axis.plot([], [], "x", color="k", label="rejected")
         axis.legend(fontsize=8)
