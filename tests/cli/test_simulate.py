@@ -34,6 +34,19 @@ def test_it_makes_an_ms_its_truth_and_its_sidecar(invoke) -> None:
     ]  # fmt: skip
 
 
+def test_an_example_of_the_lecture_says_what_it_is(invoke) -> None:
+    small = ("--antennas", 5, "--integrations", 1, "--scans", 2)
+    result = invoke("simulate", "dor.ms", "--example", "30dor", *small)
+    assert "ALMA (example 30dor)" in result.stdout and "4 executions" in result.stdout
+    record = json.loads(Path("dor.ms.simulate.peelkit.json").read_text())["results"]
+    assert record["example"] == "30dor" and record["config"] is None
+    assert record["rows"] == 4 * 2 * 23 * 2 * 10 and record["executions"] == 4
+    # 40 deg were asked for; five antennas and four executions of two scans scatter.
+    assert record["errors"]["phase_rms_deg"] == pytest.approx(40, rel=0.3)
+    result = invoke("simulate", "x.ms", "--example", "mira", "--fields", 3, code=2)
+    assert "--fields: --example mira settles this" in result.stderr
+
+
 def test_json_on_stdout_is_the_sidecar(invoke) -> None:
     result = invoke(
         "simulate", "sim.ms", *SMALL, "--fields", 3, "--json", "--truth", "t/truth.json"

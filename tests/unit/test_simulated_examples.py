@@ -11,9 +11,11 @@ import pytest
 from casacore.tables import table
 
 from peelkit.core import simulate_array as array
+from peelkit.core import simulate_beam as beam
 from peelkit.core import simulate_examples as examples
 from peelkit.core import simulate_instrument as instrument
 from peelkit.core import simulate_screen as screens
+from peelkit.core.primary_beam import power_beam
 from peelkit.core.simulate import simulate
 from peelkit.errors import OptionError
 from peelkit.progress import Progress
@@ -203,3 +205,12 @@ def test_what_an_example_settles_may_not_be_given() -> None:
         examples.make_plan(examples.preset("maser", {"channels": 32}))
     with pytest.raises(OptionError, match="runs into the next"):
         examples.make_plan(examples.preset("mira", {"scans": 80}))
+
+
+def test_almas_dishes_have_the_beam_that_mosaics_are_made_with() -> None:
+    offset = np.radians(np.arange(0.0, 25.0, 1.0) / 3600)
+    ours = beam.power(np.sin(offset), np.array(224.35e9), beam.ALMA_DISH)
+    # CASA's formula for the blocked aperture differs by up to 1.1 % of the peak (primary_beam).
+    assert np.allclose(ours, power_beam("ALMA", 12.0, 224.35e9, offset), atol=0.012)
+    width = math.degrees(beam.half_power_width(224.35e9, beam.ALMA_DISH)) * 3600
+    assert width == pytest.approx(1.13 * math.degrees(C / 224.35e9 / 12) * 3600, rel=0.03)

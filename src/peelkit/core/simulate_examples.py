@@ -137,15 +137,16 @@ EXAMPLES = {
         ra_deg=84.7000, dec_deg=-69.0750, fields=(2, 5, 4, 5, 4, 3), field_step_arcsec=13.4,
         longest_m=210.0, exponent=1.5, starts_h=(-2.2, -1.2, -0.2, 0.8), days=(0, 1, 2, 3),
         spw_hz=(217.6e9, 231.1e9), spw_width_hz=1.875e9, doppler_hz=5e6, scan_gap_s=240.0,
-        # Offsets from field 13, the strongest.
+        # Offsets from field 13, the strongest. Fluxes are such that, as in the lecture, hardly a solution
+        # fails if all strong fields are combined, and many do in field 13 alone.
         sources=(
-            sky.Source("CLUMP_1", 0.5, 1.0, 0.012, 3.0, 2.5, 2.0, 30.0, bright=1),
-            sky.Source("CLUMP_2", -7.0, -3.0, 0.010, 3.0, 3.0, 2.5, 100.0, bright=2),
-            sky.Source("CLUMP_3", 3.0, -4.0, 0.025, 3.0, 6.0, 4.0, 70.0, bright=3),
-            sky.Source("CLUMP_4", 9.0, 8.0, 0.008, 3.0, 2.5, 2.5, 0.0, bright=4),
-            sky.Source("CLUMP_5", -10.0, 6.0, 0.015, 3.0, 5.0, 3.0, 150.0, bright=5),
-            sky.Source("CLUMP_6", 12.0, -6.0, 0.006, 3.0, 2.0, 2.0, 0.0, bright=6),
-            sky.Source("CLUMP_7", -4.0, -13.0, 0.009, 3.0, 4.0, 4.0, 0.0, bright=7),
+            sky.Source("CLUMP_1", 0.5, 1.0, 0.024, 3.0, 2.5, 2.0, 30.0, bright=1),
+            sky.Source("CLUMP_2", -7.0, -3.0, 0.020, 3.0, 3.0, 2.5, 100.0, bright=2),
+            sky.Source("CLUMP_3", 3.0, -4.0, 0.050, 3.0, 6.0, 4.0, 70.0, bright=3),
+            sky.Source("CLUMP_4", 9.0, 8.0, 0.016, 3.0, 2.5, 2.5, 0.0, bright=4),
+            sky.Source("CLUMP_5", -10.0, 6.0, 0.030, 3.0, 5.0, 3.0, 150.0, bright=5),
+            sky.Source("CLUMP_6", 12.0, -6.0, 0.012, 3.0, 2.0, 2.0, 0.0, bright=6),
+            sky.Source("CLUMP_7", -4.0, -13.0, 0.018, 3.0, 4.0, 4.0, 0.0, bright=7),
         ),
         options={
             "antennas": 12, "channels": 1, "integration": 15.12, "integrations": 2, "scans": 4,
