@@ -11,7 +11,7 @@ import pytest
 from casacore.tables import table
 
 from makems import LATITUDE, LONGITUDE, MsRecipe, make_ms
-from peelkit.core.parallactic import parallactic_angle
+from peelkit.core.horizon import parallactic_angle_rad
 from peelkit.errors import DataError
 from peelkit.io.image import read_image
 
@@ -101,7 +101,7 @@ def test_parallactic_angle_is_taken_out_with_four_correlations(invoke, tmp_path:
 def turn_feeds(path: Path, times: np.ndarray) -> np.ndarray:
     """Give RL and LR the parallactic angle: ``P = diag(exp(-i chi), exp(i chi))``; returns chi by time."""
     gmst = 2 * np.pi * ((times / 86400 - 51544.5) * 1.00273790935 + 0.7790572732640)
-    angles = parallactic_angle(gmst + LONGITUDE - 2.0, math.radians(30.0), LATITUDE)
+    angles = parallactic_angle_rad(LATITUDE, gmst + LONGITUDE - 2.0, math.radians(30.0))
     with table(str(path), readonly=False, ack=False) as main:
         data = main.getcol("DATA")
         chi = angles[np.searchsorted(times, main.getcol("TIME"))][:, None]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
-from peelkit.core.parallactic import parallactic_angle
 from peelkit.core.stokes import check, held_by, to_correlations
 from peelkit.errors import OptionError
 
@@ -42,15 +39,3 @@ def test_what_the_correlations_do_not_hold_is_refused() -> None:
         check("IV", ("XX", "YY"))
     with pytest.raises(OptionError, match="do not hold Q and U; use I or IV"):
         check("IQUV", ("RR", "LL"))
-
-
-def test_parallactic_angle_is_that_of_hand_worked_cases() -> None:
-    # On the meridian south of the zenith 0, north of it 180 deg; a source on the equator that sets, seen from
-    # the equator, has the zenith due east of it: H = 90 deg, phi = delta = 0: 90 deg.
-    low, high = math.radians(20), math.radians(34)
-    assert parallactic_angle(np.array([0.0]), low, high)[0] == pytest.approx(0)
-    assert abs(parallactic_angle(np.array([0.0]), high, low)[0]) == pytest.approx(math.pi)
-    assert parallactic_angle(np.array([math.pi / 2]), 0.0, 0.0)[0] == pytest.approx(math.pi / 2)
-    hours = np.linspace(-1, 1, 5)
-    angles = parallactic_angle(hours, low, high)
-    assert angles == pytest.approx(-angles[::-1]) and np.all(np.diff(angles) > 0)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peelkit.core import parallactic, selfcal_terms
+from peelkit.core import selfcal_terms, snr_physics
 from peelkit.core.selfcal_session import SelfcalOptions
 from peelkit.engines.casa import Imaging
 from peelkit.errors import OptionError
 from peelkit.io import ms
 from peelkit.io.image import read_image
 from peelkit.io.survey import Survey
+
+# From this range on Q and U of the feeds' frame are said to be averages [deg].
+RANGE_DEG = 10.0
 
 
 def check(info: ms.MsInfo, spws: Sequence[int], options: SelfcalOptions) -> None:
@@ -49,8 +52,9 @@ def warnings(
     planes = [plane for plane in imaging.polarised if plane in "QU"]
     if not planes or parang:
         return []
-    turned = parallactic.range_deg(info, found, fields)
-    if turned <= parallactic.RANGE_DEG:
+    ranges = [snr_physics.parallactic_angle_deg(info, found, field) for field in fields]
+    turned = max((high - low for low, high in filter(None, ranges)), default=0.0)
+    if turned <= RANGE_DEG:
         return []
     shown = " and ".join(planes)
     return [
