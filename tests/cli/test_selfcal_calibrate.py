@@ -13,7 +13,6 @@ import pytest
         ("--model 3C286", "name the terms to solve"),
         ("--model point:1Jy --term G --apply x.g", "exclude each other"),
         ("--apply-to 1", "--apply-to: goes with --term only"),
-        ("--parang", "--parang: goes with --term only"),
         ("--model point:1Jy --term G --rounds 3", "--rounds: does not go with --term"),
         ("--model point:1Jy --term G --gaintype T", "--gaintype: does not go with --term"),
         ("--model point:1Jy --term G --imsize 128", "--imsize: does not go with --term"),

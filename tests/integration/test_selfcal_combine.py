@@ -108,6 +108,16 @@ def test_a_failing_spw_gets_the_solutions_of_the_nearest(invoke, tmp_path: Path)
     assert "kept G per spw, spwmap [0, 1, 2, 2]" in out.stdout
 
 
+def test_data_of_one_hand_have_no_failed_solutions(invoke, tmp_path: Path) -> None:
+    # CASA's tables have a second polarisation all the same, which is empty.
+    path = tmp_path / "one.ms"
+    made(path, n_corr=1)
+    invoke("selfcal", path, *SMALL, "--solint", "inf")
+    (done,) = results(path)["rounds"]
+    assert done["accepted"] and done["gaintype"] == "G"
+    assert (done["solutions"], done["solutions_failed"]) == (24, 0)
+
+
 def test_no_fallback_leaves_the_choice_to_the_user(invoke, tmp_path: Path) -> None:
     path = tmp_path / "narrow.ms"
     made(path, n_chan=(4, 4, 4, 4), spw_noise=(1, 1, 1, 300))

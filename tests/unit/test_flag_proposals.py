@@ -31,6 +31,7 @@ def made(rng: np.random.Generator, *, n_spw: int = 1, n_pol: int = 2) -> dict[st
     return {
         "time_s": START + 30.0 * time + 600.0 * (scan - 1),
         "antenna": antenna, "refant": np.zeros_like(antenna), "spw": spw, "scan": scan,
+        "observation": np.zeros_like(antenna),
         "gain": np.repeat(gain[:, None], n_pol, axis=1),
         "failed": np.zeros((time.size, n_pol), dtype=bool),
         "snr": np.full((time.size, n_pol), 30.0),

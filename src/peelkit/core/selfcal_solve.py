@@ -13,6 +13,7 @@ import numpy as np
 from peelkit.core import selfcal_terms, snr, spwmaps
 from peelkit.core.selfcal_session import Best, Session
 from peelkit.engines import casa as engine
+from peelkit.io import ms
 from peelkit.io.caltable import GainTable, read_gain_table
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,6 @@ def chain(session: Session, rung: snr.Rung) -> list[tuple[str, str]]:
     """What to combine beyond ``rung``, from little to much: (combine, gaintype)."""
     rest = [word for word in rung.combine.split(",") if word and word not in ("spw", "baseband")]
     spws = max(len(session.found.spws_of(o)) for o in session.found.observations)
-    two_hands = session.imaging.stokes == "I" or len(session.imaging.stokes) > 1
     steps = (
         ["", "baseband", "spw"]
         if spwmaps.has_basebands(session.info, session.found)
@@ -139,7 +139,7 @@ def chain(session: Session, rung: snr.Rung) -> list[tuple[str, str]]:
     now = next((word for word in ("spw", "baseband") if word in rung.combine.split(",")), "")
     later = steps[steps.index(now) + 1 :] if now in steps else []
     found = [(step, rung.gaintype) for step in later]
-    if two_hands and rung.gaintype == "G":
+    if two_hands(session) and rung.gaintype == "G":
         found.append((steps[-1], "T"))
     return [(",".join(filter(None, (step, *rest))), gaintype) for step, gaintype in found]
 
@@ -196,7 +196,7 @@ def _one(
             interp=interp(session, base.table_modes),
             parang=options.parang,
         )
-        _count(stats, counts)
+        _count(stats, counts, two_hands(session))
     table = read_gain_table(caltable)
     spwmap = list(options.spwmap) or spwmaps.spw_map(
         session.info, session.found, table.spws, combine=rung.combine
@@ -204,16 +204,30 @@ def _one(
     return Solved(rung, caltable, spwmap, table, counts, how)
 
 
-def _count(stats: Mapping[str, Any], counts: dict[int, tuple[int, int]]) -> None:
-    """Add gaincal's own statistics: solutions with unflagged data and those below the limits, by spw."""
+def two_hands(session: Session) -> bool:
+    """Whether the data have both parallel hands."""
+    spws = session.found.spws()
+    return any(
+        len(ms.parallel_hands(item.correlations)) > 1
+        for item in session.info.data_descriptions
+        if item.spw in spws
+    )
+
+
+def _count(stats: Mapping[str, Any], counts: dict[int, tuple[int, int]], two_hands: bool) -> None:
+    """Add gaincal's own statistics: solutions with unflagged data and those below the limits, by spw.
+
+    CASA's tables have two polarisations always; of one hand the second is empty and counts as failed.
+    """
+    polarisations = 2 if two_hands else 1
     for key, spw in stats.get("solvestats", {}).items():
         if not key.startswith("spw"):
             continue
         tried = good = 0
         for name, antenna in spw.items():
             if name.startswith("ant"):
-                tried += int(sum(antenna["data_unflagged"]))
-                good += int(sum(antenna["above_minsnr"]))
+                tried += int(sum(antenna["data_unflagged"][:polarisations]))
+                good += int(sum(sorted(antenna["above_minsnr"], reverse=True)[:polarisations]))
         number = int(key.removeprefix("spw"))
         before = counts.get(number, (0, 0))
         if tried:
