@@ -1,10 +1,11 @@
 """The lecture's three examples of self-calibration, simulated: S/N at each round beside the lecture's.
 
-    python bench/lecture.py OUT.json [FOLDER [EXAMPLE ...]]
+    python bench/lecture.py OUT.json [FOLDER [RUN ...]]
 
 Simulates each example (``peelkit simulate --example``), runs ``peelkit selfcal`` on it as Brogan, Hunter and
 Fomalont (2018, section 2.4) did and as it chooses by itself, prints a table, and writes OUT.json and OUT.png. A
-FOLDER is kept, and what is in it is not made again. About fifteen minutes on two quiet cores.
+FOLDER is kept, and what is in it is not made again. A RUN is one of those below, such as "maser T"; all if
+none is named. About fifteen minutes on two quiet cores.
 """
 
 from __future__ import annotations
@@ -260,7 +261,7 @@ def plot(done: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Run, print, keep."""
     target = Path(sys.argv[1])
-    wanted = sys.argv[3:] or ["mira", "maser", "30dor"]
+    wanted = sys.argv[3:] or list(RUNS)
     has_stokes = (
         "--stokes"
         in subprocess.run(
@@ -270,10 +271,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(sys.argv[2] if len(sys.argv) > 2 else scratch)
         done: dict[str, Any] = {}
-        for name, (example, words, _) in RUNS.items():
-            if example in wanted and (has_stokes or "--stokes" not in words):
+        for name, (_, words, _) in RUNS.items():
+            if name in wanted and (has_stokes or "--stokes" not in words):
                 done[name] = one_run(folder, name)
-        if "maser" in wanted:
+        if any(name.startswith("maser") for name in done):
             done["channel 40"] = other_channel(folder, done)
     sys.stdout.write(table(done) + "\n")
     target.write_text(json.dumps(done, indent=1) + "\n")

@@ -153,3 +153,17 @@ def test_an_example_without_errors_has_the_flux_and_the_noise_of_its_truth(tmp_p
         found = model[y - 12 : y + 13, x - 12 : x + 13].sum()
         # 3 % for what the small mask cuts off, 6 rms for the noise in about four beams.
         assert found == pytest.approx(source["flux_jy"], abs=6 * rms + 0.03 * source["flux_jy"])
+
+
+def test_a_channel_of_the_maser_has_its_flux_though_two_executions_share_the_spw(
+    tmp_path: Path,
+) -> None:
+    ms = tmp_path / "maser.ms"
+    options = preset("maser", {"without": ("errors",), "scans": 1, "antennas": 12})
+    simulate(ms, options, Progress())
+    truth = json.loads((tmp_path / "maser.ms.truth.json").read_text())
+    image = image_of(tmp_path, ms, "ch21", 128, cell=0.004, spw="0:21", niter=0)
+    # A point at the phase centre: its peak in the dirty image. Of a topocentric spw tclean takes the
+    # channel and its neighbour, which has 0.735 of the flux: the peak would be 52 Jy.
+    noise = truth["noise_jy"] / math.sqrt(66 * 52 * 2)
+    assert image.data.max() == pytest.approx(60.0, abs=5 * noise)

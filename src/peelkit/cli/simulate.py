@@ -220,7 +220,8 @@ def simulate(ctx: click.Context, out: Path, **chosen: Any) -> None:
 
     The sky is seen by VLA antennas, through primary beams with squint that point wrongly, with gains
     and delays that drift, and with thermal noise. All of it is by formula and seeded; the truth is
-    written beside OUT, to compare with. Positions are ICRS, frequencies topocentric.
+    written beside OUT, to compare with. Positions are ICRS, frequencies topocentric
+    (LSRK in --example maser).
 
     With --without bright --without errors and the same seed, the image shows how good a peeled one
     can be: the same faint sources, in the same noise.

@@ -159,5 +159,6 @@ def _layout(plan: Plan, options: SimulateOptions) -> newms.Layout:
         spws=plan.spw_freq_hz,
         channel_width_hz=plan.channel_width_hz,
         correlations=plan.instrument.correlations(options.correlations),
+        frame=plan.frame,
         time_range_s=[(float(time[0]) - half, float(time[-1]) + half) for time in times],
     )

@@ -75,7 +75,7 @@ class Example:
     spw_width_hz : float
         Of all channels.
     doppler_hz : float
-        Shift of the spws from one execution to the next; 0: all have the same spws.
+        Shift of the spws from one execution to the next; 0: all have the same spws, in LSRK.
     scan_gap_s : float
         From the end of a scan to the next, in which the phase calibrator is observed.
     sources : tuple of Source
@@ -204,6 +204,9 @@ def make_plan(options: SimulateOptions) -> Plan:
         fields=fields,
         spw_freq_hz=spws,
         run_spws=run_spws,
+        # After cvel, as in the lecture: tclean takes a channel of one spw and several executions from a
+        # topocentric spw together with its neighbour (measured, CASA 6.7: 60 Jy became 52).
+        frame="LSRK" if example.doppler_hz == 0 else "TOPO",
         channel_width_hz=width,
         band="6",
         band_hz=BAND_6_HZ,

@@ -118,6 +118,8 @@ class Plan:
         Channel centres of each spw.
     run_spws : list of tuple of int
         Spws of each execution.
+    frame : str
+        Of the frequencies: TOPO or LSRK.
     band : str
         The receiver's name.
     band_hz : tuple of float
@@ -143,6 +145,7 @@ class Plan:
     fields: list[sky.Place]
     spw_freq_hz: list[NDArray[np.float64]]
     run_spws: list[tuple[int, ...]]
+    frame: str
     channel_width_hz: float
     band: str
     band_hz: tuple[float, float]
@@ -229,6 +232,7 @@ def make_plan(options: SimulateOptions) -> Plan:
         fields=fields,
         spw_freq_hz=array.spectral_windows(band, options.spws, options.channels),
         run_spws=[tuple(range(options.spws))],
+        frame="TOPO",
         channel_width_hz=channel_width,
         band=options.band,
         band_hz=(band.low_hz, band.high_hz),

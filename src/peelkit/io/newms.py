@@ -19,7 +19,7 @@ from peelkit.io import ms
 
 # Codes of the MS definition.
 CORR_TYPES = {"RR": 5, "RL": 6, "LR": 7, "LL": 8, "XX": 9, "XY": 10, "YX": 11, "YY": 12}
-TOPO = 5
+FRAMES = {"LSRK": 1, "TOPO": 5}
 
 # Of the tiles of DATA: one that is read row by row or channel by channel costs few of them.
 TILE_BYTES = 2**19
@@ -42,13 +42,15 @@ class Layout:
     fields : sequence of tuple
         Name, right ascension and declination [rad] in ICRS.
     spws : sequence of ndarray
-        Channel centres [Hz], topocentric.
+        Channel centres [Hz].
     channel_width_hz : float
         The same everywhere.
     correlations : sequence of str
         Of RR, RL, LR, LL, or of XX, XY, YX, YY.
     time_range_s : sequence of tuple
         Begin and end of each execution, MJD.
+    frame : str
+        Of the frequencies: TOPO or LSRK.
     """
 
     telescope: str
@@ -61,6 +63,7 @@ class Layout:
     channel_width_hz: float
     correlations: Sequence[str]
     time_range_s: Sequence[tuple[float, float]]
+    frame: str = "TOPO"
 
 
 def refuse_other(path: Path, *, overwrite: bool) -> None:
@@ -179,7 +182,7 @@ def _subtables(path: Path, layout: Layout) -> None:
         "CHAN_WIDTH": widths, "EFFECTIVE_BW": widths, "RESOLUTION": widths,
         "REF_FREQUENCY": [float(freq[0]) for freq in layout.spws],
         "TOTAL_BANDWIDTH": [float(width.sum()) for width in widths],
-        "MEAS_FREQ_REF": [TOPO] * n_spw, "NET_SIDEBAND": [1] * n_spw, "IF_CONV_CHAIN": [0] * n_spw,
+        "MEAS_FREQ_REF": [FRAMES[layout.frame]] * n_spw, "NET_SIDEBAND": [1] * n_spw, "IF_CONV_CHAIN": [0] * n_spw,
         "FREQ_GROUP": [0] * n_spw, "FREQ_GROUP_NAME": [""] * n_spw,
     })  # fmt: skip
     _fill(path, "POLARIZATION", {
