@@ -147,6 +147,50 @@ def test_a_line_is_found_solved_and_applied_to_all_channels(invoke, tmp_path: Pa
     assert not np.allclose(data, corrected)
 
 
+def test_spws_without_the_line_get_its_solutions(invoke, tmp_path: Path) -> None:
+    path = tmp_path / "two.ms"
+    made(path, n_chan=(16, 16), flux_jy=0.05, line=((5, 1.0), (6, 1.0)))
+    with table(str(path), readonly=False, ack=False) as main:
+        data, spw = main.getcol("DATA"), main.getcol("DATA_DESC_ID")
+        # The second spw has continuum and noise only.
+        clean = data[:, [0, 1]][spw == 1]
+        data[spw == 1, 5:7] = clean
+        main.putcol("DATA", data)
+    out = invoke("selfcal", path, *SMALL, "--solint", "inf", "--line")
+    found = results(path)
+    assert [line["spw"] for line in found["line_channels"]] == [0]
+    assert found["spwmap"] == [[0, 0]]
+    assert "spws without a line (1) get the solutions" in out.stderr
+    with table(str(path), ack=False) as main:
+        mine = main.getcol("DATA_DESC_ID") == 1
+        mean = main.getcol("CORRECTED_DATA")[mine].mean()
+        raw = main.getcol("DATA")[mine].mean()
+    # Phase errors of 30 deg take a quarter of the continuum; the line's solutions bring it back.
+    assert abs(raw) < 0.042
+    assert mean.real == pytest.approx(0.05, abs=0.003)
+
+
+def test_antennas_without_data_and_an_empty_hand_do_not_fail(invoke, tmp_path: Path) -> None:
+    path = tmp_path / "fitted.ms"
+    made(
+        path,
+        n_chan=(8,),
+        n_corr=1,
+        flagged_antennas=(3, 7),
+        delay_ns=tuple(np.linspace(-0.03, 0.03, 12)),
+    )
+    invoke("selfcal", path, *SMALL, "--solint", "inf", "--gaintype", "delay_and_offset")
+    (done,) = results(path)["rounds"]
+    assert done["accepted"] and done["solutions_failed"] == 0
+
+
+def test_more_baselines_than_an_antenna_has_are_refused(invoke, tmp_path: Path) -> None:
+    path = tmp_path / "few.ms"
+    made(path, n_antenna=6)
+    refused = invoke("selfcal", path, "--minblperant", 6, code=2)
+    assert "6 antennas have data" in refused.stderr
+
+
 def test_amplitudes_are_solved_two_ways_where_the_model_lacks_flux(invoke, tmp_path: Path) -> None:
     # A core of 1 Jy in a halo of 2 Jy (Gaussian, 40" wide) that the mask leaves out.
     rng = np.random.default_rng(5)

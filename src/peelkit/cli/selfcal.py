@@ -211,8 +211,8 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
     position must hold, few solutions may fail. What does not help is taken back.
 
     One field, or several that form a mosaic: these are imaged as one, fields with the S/N for it are
-    solved one by one (--combine field solves for all together), and every field gets the solutions
-    nearest in time.
+    solved one by one (--combine field: those that see a fair share of the source are solved together), and
+    every field gets the solutions nearest in time.
 
     --gaintype delay, delay_and_offset, tec, tec_and_offset, delay_and_tec and delay_tec_and_offset fit the
     phase offset + 2 pi delay (frequency - reference) - 8.448e9 Hz TEC [TECU] / frequency to all channels of all

@@ -18,12 +18,14 @@ def intervals(found: Survey, solint_s: float) -> tuple[NDArray[np.float64], NDAr
     starts, ends : ndarray, shape (time,)
         [MJD s], ascending.
     """
-    scans: dict[int, tuple[float, float]] = {}
+    scans: dict[tuple[int, int], tuple[float, float]] = {}
     for visit in found.visits:
         low = float(visit.times_s[0]) - visit.integration_s / 2
         high = float(visit.times_s[-1]) + visit.integration_s / 2
-        old = scans.get(visit.scan, (low, high))
-        scans[visit.scan] = (min(old[0], low), max(old[1], high))
+        # Executions count their scans alike.
+        scan = (visit.observation, visit.scan)
+        old = scans.get(scan, (low, high))
+        scans[scan] = (min(old[0], low), max(old[1], high))
     starts, ends = [], []
     for low, high in sorted(scans.values()):
         count = max(1, round((high - low) / solint_s))

@@ -76,13 +76,20 @@ def selfcal(
     check_uvrange(options.choices.uvrange)
     data_column = _check(info, options)
     asked = {**asdict(options), **asdict(selection), "overwrite": None}
+    wanted = selection
     selection, options, lines, notes = _line(info, selection, options, data_column)
     preparing.check(info, options.weights, options.statwt_fitspw, options.flag_list)
     found = survey(info, replace(selection, uvrange=""), progress)
     fields = mosaic.check_fields(info, found, imaging.field_of_view_rad(info, found, found.spws()))
-    rows = ms.select_rows(info, replace(selection, uvrange=""))
+    # With --line also the spws without one: they get its solutions.
+    rows = ms.select_rows(info, replace(wanted, uvrange=""))
+    if options.minblperant is not None and options.minblperant >= len(found.antennas):
+        raise OptionError(
+            f"--minblperant {options.minblperant}: {len(found.antennas)} antennas have data, and so at most "
+            f"{len(found.antennas) - 1} baselines each; give less."
+        )
     warnings = snr_estimate.weight_warnings(info, found)
-    warnings += _column_warnings(info, options) + notes
+    warnings += _column_warnings(info, options) + notes + _frame_warnings(info, found, selection)
     polarisation.check(info, found.spws(), options)
     settled, more = imaging.choose(info, found, options.choices, spws=found.spws(), fields=fields)
     warnings += more
@@ -189,7 +196,7 @@ def _check(info: ms.MsInfo, options: SelfcalOptions) -> str:
             gaintypes=options.gaintypes, minsnr=options.minsnr, scan_s=1.0, integration_s=1.0,
         )  # fmt: skip
         for rung in rungs:
-            selfcal_terms.check(rung.gaintype, rung.calmode)
+            selfcal_terms.check(rung.gaintype, rung.calmode, rung.combine, options.minblperant)
     column = info.data_column(options.datacolumn)
     present = {"CORRECTED_DATA", "MODEL_DATA"} & info.columns
     if present and not options.overwrite:
@@ -284,8 +291,14 @@ def _line(
     lines = linechannels.find_lines(info, rows, column, info.channels(selection))
     words = ",".join(line.selection for line in lines)
     notes = []
-    linear = any("XX" in item.correlations for item in info.data_descriptions)
-    if linear and not options.gaintypes:
+    spws = {line.spw for line in lines}
+    linear = any("XX" in d.correlations for d in info.data_descriptions if d.spw in spws)
+    without = sorted(set(info.channels(selection)) - spws)
+    if without:
+        notes.append(
+            f"spws without a line ({','.join(map(str, without))}) get the solutions of the nearest that has one"
+        )
+    if linear and not options.gaintypes and options.plan is None:
         options = replace(options, gaintypes=("T",))
         ratios = ", ".join(f"{line.hand_ratio:.2f}" for line in lines)
         notes.append(
@@ -294,6 +307,19 @@ def _line(
         )
     log.info("channels with line: %s", words)
     return replace(selection, spw=words), options, lines, notes
+
+
+def _frame_warnings(info: ms.MsInfo, found: Survey, selection: Selection) -> list[str]:
+    """Channels of a spw that executions share: tclean picks them by frequency, after the Doppler shift."""
+    for spw, ranges in info.channels(selection).items():
+        executions = [o for o in found.observations if spw in found.spws_of(o)]
+        part = ranges != [(0, len(info.spws[spw].freq_hz) - 1)]
+        if part and len(executions) > 1 and info.spws[spw].frame == "TOPO":
+            return [
+                f"spw {spw} is topocentric and of {len(executions)} executions: their Doppler shifts differ, and CASA "
+                "images neighbours of the selected channels too; cvel or mstransform with outframe LSRK first"
+            ]
+    return []
 
 
 def _no_round(session: Session) -> str:

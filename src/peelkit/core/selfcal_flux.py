@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from peelkit.io import ms
 
-# Bins of baseline length, with equal numbers of samples.
-BINS = 10
+# Bins of baseline length, and the fine ones that they are made of.
+BINS, FINE_BINS = 10, 2000
 
 # The model lacks flux where the data have so much more than it has on the longer half of the baselines.
 LACKING = 0.05
@@ -43,13 +44,27 @@ class Ratio:
 
 
 def data_over_model(
-    info: ms.MsInfo, rows: NDArray[np.int64], channels: dict[int, list[tuple[int, int]]]
+    info: ms.MsInfo,
+    rows: NDArray[np.int64],
+    channels: dict[int, list[tuple[int, int]]],
+    longest_m: float,
 ) -> list[Ratio]:
-    """Compare CORRECTED_DATA with MODEL_DATA, in bins of baseline length.
+    """Compare CORRECTED_DATA with MODEL_DATA, in bins of baseline length with as much weight each.
 
     The error takes the scatter of the data about the model for their noise.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Which.
+    channels : dict
+        Ranges of each spw.
+    longest_m : float
+        Longest projected baseline [m].
     """
-    sums: list[list[NDArray[np.float64]]] = []
+    # Of fine bins, so that memory does not grow with the rows; merged when all are known.
+    edges = np.linspace(0.0, longest_m * (1 + 1e-9), FINE_BINS + 1)
+    sums = np.zeros((5, FINE_BINS))
     with ms.opened(info.path) as main:
         for description, chunk in ms.chunks(main, info, rows, bytes_per_sample=40):
             if description.spw not in channels:
@@ -66,45 +81,42 @@ def data_over_model(
             weight[ms.get(main, "ANTENNA1", chunk) == ms.get(main, "ANTENNA2", chunk)] = 0.0
             data = np.where(weight > 0, data, 0.0)
             uvw = ms.get(main, "UVW", chunk)
-            axes = (1, 2)
-            sums.append(
-                [
-                    np.hypot(uvw[:, 0], uvw[:, 1]),
-                    (weight * (data * model.conj()).real).sum(axis=axes),
-                    (weight * np.abs(model) ** 2).sum(axis=axes),
-                    (weight * np.abs(data - model) ** 2).sum(axis=axes),
-                    weight.sum(axis=axes),
-                    (weight > 0).sum(axis=axes),
-                ]
-            )
-    return _binned(*(np.concatenate(column) for column in zip(*sums, strict=True))) if sums else []
+            which = np.searchsorted(edges, np.hypot(uvw[:, 0], uvw[:, 1]), side="right") - 1
+            which = np.clip(which, 0, FINE_BINS - 1)
+            for total, part in zip(
+                sums,
+                (
+                    weight * (data * model.conj()).real,
+                    weight * np.abs(model) ** 2,
+                    weight * np.abs(data - model) ** 2,
+                    weight,
+                    weight > 0,
+                ),
+                strict=True,
+            ):
+                total += np.bincount(which, part.sum(axis=(1, 2)), FINE_BINS)
+    return _merged(edges, sums)
 
 
-def _binned(
-    length: NDArray[np.float64],
-    along: NDArray[np.float64],
-    power: NDArray[np.float64],
-    misfit: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    count: NDArray[np.float64],
-) -> list[Ratio]:
-    used = weight > 0
-    if not used.any():
+def _merged(edges: NDArray[np.float64], sums: NDArray[np.float64]) -> list[Ratio]:
+    """Merge fine bins into `BINS` of as much weight each."""
+    weight = np.cumsum(sums[3])
+    if not weight[-1] > 0:
         return []
-    edges = np.unique(np.quantile(length[used], np.linspace(0, 1, BINS + 1)))
-    n_bin = max(len(edges) - 1, 1)
-    which = np.clip(np.searchsorted(edges, length[used], side="right") - 1, 0, n_bin - 1)
-    sums = [np.bincount(which, x[used], n_bin) for x in (along, power, misfit, weight, count)]
+    cuts = np.searchsorted(weight, weight[-1] * np.arange(1, BINS) / BINS) + 1
+    bounds = np.unique(
+        [int(np.flatnonzero(sums[3])[0]), *cuts, int(np.flatnonzero(sums[3])[-1]) + 1]
+    )
     result = []
-    for index, (a, p, m, w, n) in enumerate(zip(*sums, strict=True)):
-        if p > 0 and n > 1:
-            amplitude = math.sqrt(p / w)
+    for low, high in itertools.pairwise(bounds):
+        along, power, misfit, total, count = sums[:, low:high].sum(axis=1)
+        if power > 0 and count > 1:
+            amplitude = math.sqrt(power / total)
             # Of the real part; what the model lacks counts as noise too.
-            variance = m / n / 2
-            between = (float(edges[index]), float(edges[min(index + 1, len(edges) - 1)]))
-            result.append(
-                Ratio(between, a / p * amplitude, amplitude, a / p, math.sqrt(variance / p))
-            )
+            error = math.sqrt(misfit / count / 2 / power)
+            ratio = float(along / power)
+            between = (float(edges[low]), float(edges[high]))
+            result.append(Ratio(between, ratio * amplitude, amplitude, ratio, error))
     return result
 
 

@@ -208,8 +208,13 @@ def _field_rung_snr(
     on_source = session.found.on_source_s(field)
     combine = rung.combine.split(",")
     length = rung.solint_s
-    if "scan" in combine and rung.solint == "inf":
-        length = session.found.execution_s(field)
+    visit = snr_estimate.scan_length_s(session.found, field)
+    if "scan" in combine:
+        if rung.solint == "inf":
+            length = session.found.execution_s(field)
+    else:
+        # Solutions end with the scan, in which a field of a mosaic is seen for a part.
+        length = min(length, visit)
     found = snr.antenna_snr(
         figures.peak_jy_beam,
         figures.rms_jy_beam * noise,
@@ -227,7 +232,10 @@ def _field_rung_snr(
         # All that see the source, if their scans are combined too; else those of one scan.
         fields = noise**2
         if "scan" not in combine:
-            fields = min(fields, snr_estimate.fields_per_scan(session.found))
+            seen_together = snr_estimate.fields_per_scan(session.found)
+            if rung.solint != "inf":
+                seen_together = min(seen_together, rung.solint_s / visit)
+            fields = min(fields, seen_together)
         found *= math.sqrt(max(fields, 1.0))
     return found
 

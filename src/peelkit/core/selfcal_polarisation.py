@@ -9,7 +9,7 @@ from peelkit.core.selfcal_session import SelfcalOptions
 from peelkit.engines.casa import Imaging
 from peelkit.errors import OptionError
 from peelkit.io import ms
-from peelkit.io.image import read_image
+from peelkit.io.modelimage import read_planes
 from peelkit.io.survey import Survey
 
 # From this range on Q and U of the feeds' frame are said to be averages [deg].
@@ -28,7 +28,7 @@ def check(info: ms.MsInfo, spws: Sequence[int], options: SelfcalOptions) -> None
     """
     for plane in options.choices.stokes[1:]:
         for path in options.model:
-            read_image(path, plane)
+            read_planes(path, plane)
     if not options.parang:
         return
     for item in info.data_descriptions:

@@ -206,7 +206,8 @@ def ways(session: Session, rung: snr.Rung, base: Best) -> tuple[list[How], dict[
 def check_model(session: Session) -> dict[str, Any]:
     """Compare the corrected data with the model by baseline length: what the sidecar says (tip 3)."""
     rows = np.arange(session.work.n_rows)
-    ratios = flux.data_over_model(session.work, rows, session.info.channels(session.selection))
+    channels = session.info.channels(session.selection)
+    ratios = flux.data_over_model(session.work, rows, channels, session.found.max_uv_m)
     return {
         "lacking_below_m": flux.inner_cut_m(ratios),
         "bins": [asdict(item) for item in ratios],

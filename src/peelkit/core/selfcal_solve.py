@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from peelkit.core import selfcal_terms, snr, spwmaps
 from peelkit.core.selfcal_session import Best, Session
 from peelkit.engines import casa as engine
@@ -166,12 +164,14 @@ def _one(
             for group in spwmaps.groups(session.info, session.found, "baseband")
         ]
     engine.remove_table(caltable)
+    counts: dict[int, tuple[int, int]]
     if selfcal_terms.is_fitted(rung.gaintype):
         # Over all spws, and filed under each.
-        selfcal_terms.solve(session, rung, caltable, fields)
+        report = selfcal_terms.solve(session, rung, caltable, fields)
         table = read_gain_table(caltable)
-        return Solved(rung, caltable, list(options.spwmap), table, _count_rows(table), how)
-    counts: dict[int, tuple[int, int]] = {}
+        counts = {min(session.found.spws()): (report.solutions, report.failed)}
+        return Solved(rung, caltable, list(options.spwmap), table, counts, how)
+    counts = {}
     for index, spw in enumerate(selections):
         stats = engine.solve_gains(
             session.casa,
@@ -232,14 +232,6 @@ def _count(stats: Mapping[str, Any], counts: dict[int, tuple[int, int]], two_han
         before = counts.get(number, (0, 0))
         if tried:
             counts[number] = (before[0] + tried, before[1] + tried - good)
-
-
-def _count_rows(table: GainTable) -> dict[int, tuple[int, int]]:
-    return {
-        int(spw): (int(table.failed[mine].size), int(table.failed[mine].sum()))
-        for spw in np.unique(table.spw)
-        if (mine := table.spw == spw).any()
-    }
 
 
 def _mapped(session: Session, solved: Solved) -> Solved | None:

@@ -24,8 +24,8 @@ def is_over_frequency(gaintype: str) -> bool:
     return gaintype == CASA_DELAY or is_fitted(gaintype)
 
 
-def check(gaintype: str, calmode: str) -> None:
-    """Refuse amplitudes of a term that has none.
+def check(gaintype: str, calmode: str, combine: str, minblperant: int | None) -> None:
+    """Refuse amplitudes of a term that has none, and what the fit over all spws does not know.
 
     Raises
     ------
@@ -36,6 +36,14 @@ def check(gaintype: str, calmode: str) -> None:
         raise OptionError(
             f"gaintype {gaintype} with calmode {calmode}: it is a term of phases; use calmode p, and G or T "
             "for amplitudes."
+        )
+    if is_fitted(gaintype) and "baseband" in combine.split(","):
+        raise OptionError(
+            f"gaintype {gaintype} with combine baseband: it is fitted over all spws together; leave baseband out."
+        )
+    if is_fitted(gaintype) and minblperant is not None:
+        raise OptionError(
+            f"--minblperant {minblperant} with gaintype {gaintype}: the fit has no such limit; leave it out."
         )
 
 
@@ -59,10 +67,12 @@ def kept_for(best: Best, rung: snr.Rung) -> list[int]:
     ]
 
 
-def solve(session: Session, rung: snr.Rung, caltable: Path, fields: list[int]) -> None:
+def solve(
+    session: Session, rung: snr.Rung, caltable: Path, fields: list[int]
+) -> dispersive_solve.Report:
     """Fit the delays or TEC of a round; the table is at ``caltable``, its parameters beside it."""
     names = [antenna.name for antenna in session.info.antennas]
-    dispersive_solve.solve_term(
+    return dispersive_solve.solve_term(
         session.work,
         kind=rung.gaintype,
         out=caltable,

@@ -123,8 +123,12 @@ def weather(info: ms.MsInfo, found: Survey, field: int) -> Weather | None:
     where = horizon.site(info.antennas[int(found.antennas[0])].position_m)
     if where is None:
         return None
-    times = np.concatenate([visit.times_s for visit in visits])
-    exposure = np.concatenate([visit.exposures_s for visit in visits])
+    # By the minute: the sun does not move by more, and integrations are many.
+    minutes, which = np.unique(
+        np.concatenate([visit.times_s // 60 for visit in visits]), return_inverse=True
+    )
+    times = 60 * minutes + 30
+    exposure = np.bincount(which, np.concatenate([visit.exposures_s for visit in visits]))
     day = _is_day(where, times)
     after = _is_day(where, times - atmosphere.CONVECTION_AFTER_SUNSET_S)
     hot = (day | after) & (horizon.solar_hour(where, times) >= atmosphere.CONVECTION_FROM_HOUR)
