@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from casacore.tables import table
 
 from makems import MsRecipe, make_ms
 from peelkit.core import snr_estimate, spwmaps
@@ -69,6 +70,18 @@ def test_executions_that_count_their_scans_alike_add_up(tmp_path: Path) -> None:
     assert found.on_source_s(0) == pytest.approx(80)
     assert found.execution_s(0) == pytest.approx(40)
     assert sorted({visit.scan for visit in found.visits}) == [1, 2]
+
+
+def test_observations_that_run_side_by_side_are_one_execution(tmp_path: Path) -> None:
+    # As in a real ALMA mosaic, whose 23 fields have an OBSERVATION_ID each.
+    path = tmp_path / "a.ms"
+    make_ms(path, MsRecipe(n_antenna=5, n_scan=4, n_time=2, n_field=2))
+    with table(str(path), readonly=False, ack=False) as main:
+        main.putcol("OBSERVATION_ID", main.getcol("FIELD_ID"))
+    found = survey(ms.read_info(path), Selection())
+    assert found.observations == [0]
+    assert found.execution_of == {0: 0, 1: 0}
+    assert found.on_source_s() == pytest.approx(80)
 
 
 def test_a_spw_that_an_execution_has_alone_has_all_its_sensitivity(tmp_path: Path) -> None:

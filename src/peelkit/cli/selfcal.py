@@ -139,6 +139,11 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     help="Find the channels with a spectral line (above the continuum), solve and image these, apply to all.",
 )
 @click.option(
+    "--check-executions/--no-check-executions",
+    default=None,
+    help="Image each of several executions by itself first, and compare positions and S/N [default: yes, for one field].",
+)
+@click.option(
     "--leave-out",
     type=options.PATH,
     help="Regions (.crtf, .reg) of weak sources that stay out of the model; if real, their S/N rises.",
@@ -293,6 +298,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         else values["fallback"],
         line=values["line"],
         leave_out=values["leave_out"],
+        check_executions=values["check_executions"],
         parang=values["parang"],
         rounds=values["rounds"],
         phase_snr=values["phase_snr"],

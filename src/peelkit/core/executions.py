@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from peelkit.core import imaging
 from peelkit.core import selfcal_session as state
@@ -12,6 +15,8 @@ from peelkit.core.measure import measure, shift_pixels
 from peelkit.core.selfcal_session import FIRST_NSIGMA, Session
 from peelkit.core.verdict import State, position_uncertainty_arcsec
 from peelkit.io.image import read_image
+
+log = logging.getLogger(__name__)
 
 # Executions whose sources lie further apart than this many times the uncertainty, or one whose S/N is
 # below this fraction of the best's, are named.
@@ -31,7 +36,17 @@ def compare(session: Session) -> list[dict[str, Any]]:
         One for each execution; none if there is only one, or nothing in the mask.
     """
     observations = session.found.observations
+    wanted = session.options.check_executions
+    if wanted is None:
+        # A mosaic costs an image of all fields each time.
+        wanted = len(session.fields) == 1
     if len(observations) < 2 or not session.mask.any():
+        return []
+    if not wanted:
+        log.info(
+            "%d executions: --check-executions images each first, to compare positions and S/N",
+            len(observations),
+        )
         return []
     first = read_image(session.imaging.image(session.name("first")))
     whole = state.state_of(session, "first")
@@ -46,9 +61,14 @@ def compare(session: Session) -> list[dict[str, Any]]:
             datacolumn="corrected" if session.options.parang else "data", nsigma=FIRST_NSIGMA, like=first,
         )  # fmt: skip
         image = cleaned.image
-        figures = measure(image, session.mask)
+        # Executions of a mosaic may have different fields.
+        seen = session.mask & np.isfinite(image.data)
+        if not seen.any():
+            found.append(_nothing(observation, str(session.imaging.image(name))))
+            continue
+        figures = measure(image, seen)
         beam = image.beam or whole.beam
-        x, y = shift_pixels(first.data, image.data, session.mask)
+        x, y = shift_pixels(first.data, image.data, seen)
         found.append(
             {
                 "observation": observation,
@@ -66,6 +86,15 @@ def compare(session: Session) -> list[dict[str, Any]]:
     return found
 
 
+def _nothing(observation: int, image: str) -> dict[str, Any]:
+    """The record of an execution that does not see the sources."""
+    keys = (
+        "peak_jy_beam", "rms_jy_beam", "dynamic_range", "flux_jy", "shift_arcsec",
+        "position_uncertainty_arcsec",
+    )  # fmt: skip
+    return {"observation": observation, **dict.fromkeys(keys), "image": image}
+
+
 def _channels(session: Session, spw: int) -> str:
     ranges = session.info.channels(session.selection).get(spw, [])
     return f"{spw}:" + ";".join(f"{first}~{last}" for first, last in ranges)
@@ -74,6 +103,7 @@ def _channels(session: Session, spw: int) -> str:
 def warnings(found: list[dict[str, Any]]) -> list[str]:
     """What to reconcile before a joint self-calibration."""
     result: list[str] = []
+    found = [item for item in found if item["dynamic_range"] is not None]
     if not found:
         return result
     best = max(found, key=lambda item: item["dynamic_range"])

@@ -106,7 +106,7 @@ def selfcal(
         work, bad = ms.read_info(workspace.ms), 0
     else:
         progress.stage("copying the selected data")
-        work, bad = make_copy(workspace, info, rows, data_column)
+        work, bad = make_copy(workspace, info, rows, data_column, found.execution_of)
         workspace.state = {"stage": "first"}
         workspace.save()
     if bad:

@@ -52,6 +52,7 @@ class SelfcalOptions:
     rounds: int = 12
     fallback: bool = True
     line: bool = False
+    check_executions: bool | None = None
     leave_out: Path | None = None
     phase_snr: float = 3.0
     amplitude_snr: float = 10.0

@@ -132,9 +132,19 @@ def open_workspace(folder: Path, mark: str, *, overwrite: bool) -> tuple[Workspa
 
 
 def make_copy(
-    workspace: Workspace, info: ms.MsInfo, rows: NDArray[np.int64], data_column: str
+    workspace: Workspace,
+    info: ms.MsInfo,
+    rows: NDArray[np.int64],
+    data_column: str,
+    execution_of: Mapping[int, int] | None = None,
 ) -> tuple[ms.MsInfo, int]:
     """Copy the rows into the working MS, with MODEL_DATA and CORRECTED_DATA; flags what is NaN there.
+
+    Parameters
+    ----------
+    execution_of : mapping of int, optional
+        `Survey.execution_of`: OBSERVATION_IDs that are joined in the copy. CASA solves and interpolates
+        within each.
 
     Returns
     -------
@@ -157,6 +167,10 @@ def make_copy(
         for name in ("MODEL_DATA", "CORRECTED_DATA"):
             ms.add_column(main, name)
         for _, chunk in ms.chunks(main, copy, np.arange(copy.n_rows)):
+            if any(one != other for one, other in (execution_of or {}).items()):
+                ids = ms.get(main, "OBSERVATION_ID", chunk)
+                joined = [(execution_of or {}).get(int(one), int(one)) for one in ids]
+                ms.put(main, "OBSERVATION_ID", chunk, np.array(joined, dtype=ids.dtype))
             data = ms.get(main, "DATA", chunk)
             finite = np.isfinite(data)
             nonzero |= bool(np.any(data[finite]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,10 @@ class Survey:
         Of the weights of unflagged parallel hands, over all samples; zeros excluded.
     zero_weights : float
         Fraction of unflagged samples whose weight is zero.
+    execution_of : dict of int
+        By OBSERVATION_ID, the execution that `Visit.observation` names: the lowest of the ids whose times
+        overlap. Ids that run side by side (one for each field of a mosaic, in MSs that were put together)
+        are no executions.
     """
 
     visits: tuple[Visit, ...]
@@ -83,6 +88,7 @@ class Survey:
     weight_min: float
     weight_max: float
     zero_weights: float
+    execution_of: Mapping[int, int]
 
     @property
     def antennas(self) -> NDArray[np.intp]:
@@ -194,9 +200,11 @@ def survey(info: ms.MsInfo, selection: Selection, progress: Progress | None = No
             f"{info.path}: no usable data for field {selection.field or 'any'}, spw "
             f"{selection.spw or 'any'}: all flagged or of zero weight; restore flags or weights first."
         )
+    execution_of = _executions(tallies)
     visits = tuple(
         Visit(
-            *key,
+            *key[:3],
+            execution_of[key[3]],
             times_s=np.array(sorted(tally.times)),
             exposures_s=np.array([tally.times[moment] for moment in sorted(tally.times)]),
             integration_s=float(np.median(tally.intervals)),
@@ -215,7 +223,23 @@ def survey(info: ms.MsInfo, selection: Selection, progress: Progress | None = No
         weight_min=float(low),
         weight_max=float(high),
         zero_weights=float(zeros / samples) if samples else 0.0,
+        execution_of=execution_of,
     )
+
+
+def _executions(tallies: Mapping[tuple[int, int, int, int], _Tally]) -> dict[int, int]:
+    """Join the OBSERVATION_IDs whose times overlap; each gets the lowest id of its group."""
+    spans: dict[int, tuple[float, float]] = {}
+    for (_, _, _, observation), tally in tallies.items():
+        low, high = spans.get(observation, (np.inf, -np.inf))
+        spans[observation] = (min(low, min(tally.times)), max(high, max(tally.times)))
+    groups: list[tuple[float, list[int]]] = []
+    for observation, (low, high) in sorted(spans.items(), key=lambda item: item[1]):
+        if groups and low < groups[-1][0]:
+            groups[-1] = (max(high, groups[-1][0]), [*groups[-1][1], observation])
+        else:
+            groups.append((high, [observation]))
+    return {one: min(group) for _, group in groups for one in group}
 
 
 def _channel_mask(ranges: list[tuple[int, int]], n_chan: int) -> NDArray[np.bool_]:
