@@ -66,6 +66,15 @@ def parse_solint(text: str, *, integration_s: float | None = None) -> float | No
     return float(match.group(1)) * _SECONDS[match.group(2) or "s"]
 
 
+def casa_solint(text: str, *, integration_s: float) -> str:
+    """Spell ``3int`` in seconds for CASA; a bandpass may have an interval in frequency after a comma."""
+    time, comma, rest = text.partition(",")
+    word = time.strip().lower()
+    if word not in ("inf", "int"):
+        word = f"{parse_solint(word, integration_s=integration_s):g}s"
+    return f"{word}{comma}{rest}"
+
+
 def parse_angle_arcsec(text: str) -> float:
     """Angle such as ``0.5arcsec``, ``2"``, ``0.1arcmin``, ``1mas`` or a bare number in arcsec.
 

@@ -147,7 +147,7 @@ def test_gains_of_one_execution_are_not_mixed_with_those_of_the_next(invoke, day
         "--apply-to", "field2", "--no-plots",
     )  # fmt: skip
     assert results("two.ms.selfcal.peelkit.json")["applied"][1]["interp"] == [
-        "nearest",
+        "nearestperobs",
         "linearperobs",
     ]
     # The target in scan 3 gets the gains of scan 5, not what lies between those of 2 and 5. The noise of

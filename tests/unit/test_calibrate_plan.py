@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from peelkit.core.calibrate_flux import transfer
+from peelkit.core.calibrate_match import match_spws
 from peelkit.core.calibrate_model import match, point_flux
 from peelkit.core.calibrate_plan import (
     CalibrateOptions,
@@ -18,7 +19,7 @@ from peelkit.core.calibrate_plan import (
     make_terms,
     parse_model,
 )
-from peelkit.core.calibrate_tables import calmode_of, match_spws
+from peelkit.core.calibrate_tables import calmode_of
 from peelkit.errors import DataError, OptionError
 from peelkit.io.caltable import CalPart, CalTable
 from peelkit.io.ms import Field, MsInfo, Spw
@@ -32,7 +33,7 @@ def gains(
     cube = np.nan_to_num(values, nan=1.0)[:, None, :].astype(complex)
     part = CalPart(
         spw, np.zeros(n_ant), np.arange(n_ant), np.zeros(n_ant, int), np.ones(n_ant, int),
-        cube, np.isnan(values)[:, None, :], np.full(cube.shape, 9.0),
+        np.zeros(n_ant, int), cube, np.isnan(values)[:, None, :], np.full(cube.shape, 9.0),
     )  # fmt: skip
     freq = tuple(np.array([(low + high) / 2]) for low, high in bands)
     return CalTable(Path("x.cal"), kind, tuple(f"a{n}" for n in range(n_ant)), freq, bands, (part,))
@@ -113,16 +114,16 @@ def test_the_flux_is_the_square_of_the_ratio_of_the_gains() -> None:
     # Gains 1.5 times as large against an assumed flux: 2.25 times that flux. One antenna is off, one dead.
     reference = gains(np.array([[1.0, 2.0], [3.0, 1.0], [1.0, 1.0], [1.0, np.nan]]))
     own = gains(np.array([[1.5, 3.0], [4.5, 1.5], [9.0, 1.5], [np.nan, 1.5]]))
-    found = transfer(own, [reference], 0)
+    found = transfer(own, reference, 0)
     assert found is not None
     assert (found.factor, found.scatter, found.ratios) == (2.25, 0.0, 6)
-    assert transfer(own, [reference], 1) is None
+    assert transfer(own, reference, 1) is None
 
 
 def test_the_error_of_the_flux_is_that_of_a_median(rng: np.random.Generator) -> None:
     # Gains with 1 %: ratios of squares with 2 sqrt(2) %, and the median of 2000 of them.
     one, two = (gains(1 + 0.01 * rng.normal(size=(1000, 2))) for _ in range(2))
-    found = transfer(two, [one], 0)
+    found = transfer(two, one, 0)
     assert found is not None
     assert found.scatter == pytest.approx(0.0283, rel=0.08)
     assert found.error == pytest.approx(np.sqrt(np.pi / 2) * found.scatter / np.sqrt(2000))
@@ -136,7 +137,7 @@ def test_spws_are_matched_by_frequency_whatever_their_numbers() -> None:
         table.path, "G", table.antennas, table.freq_hz, table.bands_hz,
         (table.parts[0], gains(np.ones((2, 2)), spw=1).parts[0]),
     )  # fmt: skip
-    spwmap, ratios = match_spws(both, info_of(b, a), [0, 1])
+    spwmap, ratios, _ = match_spws(both, info_of(b, a), [0, 1])
     assert (spwmap, ratios) == ([1, 0], {0: 1.0, 1: 1.0})
     # A line window inside one, and one beside both: the nearest.
     assert match_spws(both, info_of((1.24e9, 1.25e9), (1.5e9, 1.6e9)), [0, 1])[0] == [1, 1]
@@ -145,7 +146,7 @@ def test_spws_are_matched_by_frequency_whatever_their_numbers() -> None:
 def test_solutions_of_combined_spws_serve_all_of_them() -> None:
     a, b = (1.0e9, 1.1e9), (1.2e9, 1.3e9)
     table = gains(np.ones((2, 2)), bands=(a, b))  # solved in spw 0, for both
-    spwmap, ratios = match_spws(table, info_of(b, a), [0, 1], (0, 0))
+    spwmap, ratios, _ = match_spws(table, info_of(b, a), [0, 1], (0, 0))
     assert spwmap == [0, 0]
     assert ratios == {0: 1.0, 1: 1.0}  # no frequency is new: phases are not to be scaled
     # By path nothing is known of that; the frequency is another, and is said to be.

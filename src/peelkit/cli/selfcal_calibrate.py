@@ -32,7 +32,7 @@ WITH_TERM = SHARED | {
     "model", "term", "solint", "calmode", "combine", "refant", "minsnr", "minblperant", "solnorm",
     "plots", "apply_to", "pre", "flux_from", "standard", "parang",
 }  # fmt: skip
-WITH_APPLY = (SHARED - {"uvrange"}) | {"spwmap", "apply_tables"}
+WITH_APPLY = (SHARED - {"uvrange"}) | {"spwmap", "apply_tables", "parang"}
 
 
 def calibrator_options(function: F) -> F:
@@ -148,6 +148,7 @@ def run(ctx: click.Context, path: Path, selection: Selection, values: dict[str, 
             interp=values["interp"] or "",
             spwmap=values["spwmap"],
             calwt=values["calwt"],
+            parang=values["parang"] if _given(ctx, "parang") else None,
             overwrite=values["overwrite"],
         )
         with state.progress() as progress:
@@ -284,4 +285,10 @@ def _applied(results: dict[str, Any]) -> TextTable:
     notes = [f"Plots: {', '.join(results['plots'])}"] if results["plots"] else []
     if results.get("parang") is False:
         notes.append(f"Parallactic angle not applied: {results['parang_reason']}.")
+    elif results["parang"]:
+        notes.append(f"Parallactic angle applied: {results['parang_reason']}.")
+    notes += [
+        f"{name}: executions have spws of the same frequencies; they were told apart by time."
+        for name in results["matched_by_time"]
+    ]
     return TextTable(["applied to", "table", "interp", "spwmap"], rows, notes=notes)

@@ -6,10 +6,8 @@ and to other fields.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +29,9 @@ from peelkit.core.calibrate_plan import (
 from peelkit.core.calibrate_solve import Job, Solved, solve_terms
 from peelkit.core.calibrate_tables import find, write_record
 from peelkit.core.selfcal import choose_refants
-from peelkit.core.workspace import Workspace, fingerprint, make_copy, open_workspace
+from peelkit.core.workspace import fingerprint, make_copy, open_workspace
 from peelkit.engines import casa as engine
-from peelkit.errors import DataError, EngineError, OptionError
+from peelkit.errors import OptionError
 from peelkit.io import caltable, ms, virtual
 from peelkit.io.survey import survey
 from peelkit.outcome import Outcome
@@ -82,9 +80,13 @@ def calibrate(
     check_uvrange(selection.uvrange)
     column = info.data_column(options.datacolumn)
     fields, others = check_data(info, selection, options)
-    earlier = earlier_runs.tables_before(info, selection, options, [term.kind for term in terms])
-    reference = find(options.flux_from) if options.flux_from else None
     found = survey(info, replace(selection, uvrange=""), progress)
+    earlier, by_time = earlier_runs.tables_before(
+        info, found, selection, options, [term.kind for term in terms]
+    )
+    reference = find(options.flux_from) if options.flux_from else None
+    if reference is not None:
+        earlier_runs.check_flux_from(options, terms, earlier, reference)
     warnings = snr_estimate.weight_warnings(info, found)
     refants = choose_refants(info, found, options.refant)
     spws = ",".join(map(str, info.channels(selection)))
@@ -100,7 +102,7 @@ def calibrate(
     work, bad = make_copy(workspace, info, rows, column)
     if bad:
         warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
-    with _closed_if_refused(workspace), engine.Casa(workspace.log) as casa:
+    with workspace.closed_if_refused(), engine.Casa(workspace.log) as casa:
         job = Job(casa, work, workspace, options, selection, fields, found, refants, earlier.tables)
         own = ms.select_rows(work, Selection(field=job.field))
         if virtual.virtual_model_fields(work.path):
@@ -148,7 +150,8 @@ def calibrate(
                 }
                 for spw, value in sorted(fluxes.items())
             ]
-        write_record(folder, tables=tables, field=name, fluxes_jy=fluxes)
+        if refusal is None:
+            write_record(folder, tables=tables, field=name, fluxes_jy=fluxes, parang=options.parang)
         applied: list[dict[str, Any]] = []
         check: list[dict[str, Any]] = []
         if refusal is None:
@@ -171,6 +174,7 @@ def calibrate(
             "terms": [item.record for item in solved],
             "tables": [{**asdict(item), "path": str(item.path)} for item in tables],
             "applied": applied,
+            "matched_by_time": by_time,
             "flux": flux,
             "check": check,
             "parang": options.parang,
@@ -189,16 +193,6 @@ def calibrate(
         warnings=tuple(warnings),
         refusal=refusal,
     )
-
-
-@contextlib.contextmanager
-def _closed_if_refused(workspace: Workspace) -> Iterator[None]:
-    """Leave nothing to go on with where an error says that the same could not succeed."""
-    try:
-        yield
-    except (DataError, OptionError, EngineError):
-        workspace.close()
-        raise
 
 
 def _plain(name: str) -> str:

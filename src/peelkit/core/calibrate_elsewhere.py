@@ -15,8 +15,15 @@ from typing import Any
 import numpy as np
 
 from peelkit.core import commit
-from peelkit.core.calibrate_tables import Table, antenna_ids, find, match_spws
-from peelkit.core.calibrate_write import COMMAND, commit_columns
+from peelkit.core.calibrate_match import (
+    antenna_ids,
+    correspond,
+    match_spws,
+    spans_of,
+    time_interp,
+)
+from peelkit.core.calibrate_tables import Earlier, Table, find
+from peelkit.core.calibrate_write import COMMAND
 from peelkit.core.workspace import Workspace, fingerprint, make_copy, open_workspace
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError, OptionError
@@ -46,6 +53,7 @@ class ApplyOptions:
     interp: str = ""
     spwmap: tuple[int, ...] = ()
     calwt: bool = False
+    parang: bool | None = None
     overwrite: bool = False
 
 
@@ -60,6 +68,7 @@ class Fitted:
     interp: str
     ratios: dict[int, float]
     renumbered: bool
+    by_time: bool
 
     def record(self) -> dict[str, Any]:
         """For the sidecar."""
@@ -70,6 +79,7 @@ class Fitted:
             "interp": self.interp,
             "frequency_ratio": {str(spw): ratio for spw, ratio in self.ratios.items()},
             "antennas_renumbered": self.renumbered,
+            "matched_by_time": self.by_time,
         }
 
 
@@ -94,7 +104,9 @@ def apply_elsewhere(
             f"{path}: CORRECTED_DATA exists; replace the selected rows of it with --overwrite ('peelkit "
             "undo' puts it back)."
         )
-    tables = find(options.tables).tables
+    earlier = find(options.tables)
+    tables = earlier.tables
+    parang, why = _parang(info, earlier, options)
     found = survey(info, selection, progress)
     rows = ms.select_rows(info, selection)
     folder = options.out or path.with_name(f"{path.stem}.applied")
@@ -102,57 +114,59 @@ def apply_elsewhere(
         raise OptionError(f"--out {folder}: has the tables to apply; give another.")
     contents = [caltable.read_cal_table(item.path) for item in tables]
     # All that can be refused is refused before anything is made.
-    for content in contents:
+    for item, content in zip(tables, contents, strict=True):
         antenna_ids(content, info, found.antennas.tolist())
-        match_spws(content, info, found.spws())
+        if not options.spwmap:
+            match_spws(content, info, found.spws(), item.spwmap, spans_of(found))
         if options.spwmap:
             _own_spwmap(options.spwmap, content, info, found.spws())
     parameters = {**asdict(options), **asdict(selection), "overwrite": None}
     workspace, _ = open_workspace(
         folder, fingerprint(info, parameters), overwrite=options.overwrite
     )
-    fitted = [
-        _fit(item, content, info, found, options, workspace)
-        for item, content in zip(tables, contents, strict=True)
-    ]
-    warnings = _warnings(fitted, found)
-    progress.stage("copying the selected data")
-    work, bad = make_copy(workspace, info, rows, column)
-    if bad:
-        warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
-    fields = info.field_ids(selection)
-    with engine.Casa(workspace.log) as casa:
-        progress.stage("applying")
-        engine.apply_gains(
-            casa, work.path,
-            field=",".join(map(str, fields)),
-            gaintable=[str(item.path.absolute()) for item in fitted],
-            spwmap=[item.spwmap for item in fitted],
-            interp=[item.interp for item in fitted],
-            calwt=options.calwt,
-            applymode=options.applymode,
-            parang=False,
-        )  # fmt: skip
-        columns = commit_columns(info, options.datacolumn, calwt=options.calwt)
-        flags = options.applymode == "calflag"
-        with commit.recorded_step(path, COMMAND, casa=casa if flags else None) as step:
-            commit.write_back(
-                info, work, rows, step, columns=columns, flags=flags, progress=progress
-            )
-            ms.add_history(
-                path,
-                command=COMMAND,
-                message="peelkit selfcal --apply: solutions of another run",
-                parameters={
-                    "field": selection.field,
-                    "spw": selection.spw,
-                    "gaintable": [str(item.table.path) for item in fitted],
-                    "spwmap": [item.spwmap for item in fitted],
-                    "interp": [item.interp for item in fitted],
-                    "applymode": options.applymode,
-                },
-            )
-        made_by = casa.engine()
+    with workspace.closed_if_refused():
+        fitted = [
+            _fit(item, content, info, found, options, workspace)
+            for item, content in zip(tables, contents, strict=True)
+        ]
+        warnings = _warnings(fitted, found, info)
+        progress.stage("copying the selected data")
+        work, bad = make_copy(workspace, info, rows, column)
+        if bad:
+            warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
+        fields = info.field_ids(selection)
+        with engine.Casa(workspace.log) as casa:
+            progress.stage("applying")
+            engine.apply_gains(
+                casa, work.path,
+                field=",".join(map(str, fields)),
+                gaintable=[str(item.path.absolute()) for item in fitted],
+                spwmap=[item.spwmap for item in fitted],
+                interp=[item.interp for item in fitted],
+                calwt=options.calwt,
+                applymode=options.applymode,
+                parang=parang,
+            )  # fmt: skip
+            columns = commit.applied_columns(info, options.datacolumn, calwt=options.calwt)
+            flags = options.applymode == "calflag"
+            with commit.recorded_step(path, COMMAND, casa=casa if flags else None) as step:
+                commit.write_back(
+                    info, work, rows, step, columns=columns, flags=flags, progress=progress
+                )
+                ms.add_history(
+                    path,
+                    command=COMMAND,
+                    message="peelkit selfcal --apply: solutions of another run",
+                    parameters={
+                        "field": selection.field,
+                        "spw": selection.spw,
+                        "gaintable": [str(item.table.path) for item in fitted],
+                        "spwmap": [item.spwmap for item in fitted],
+                        "interp": [item.interp for item in fitted],
+                        "applymode": options.applymode,
+                    },
+                )
+            made_by = casa.engine()
     workspace.close()
     return Outcome(
         results={
@@ -169,6 +183,9 @@ def apply_elsewhere(
             ],
             "flux": [],
             "tables": [item.record() for item in fitted],
+            "matched_by_time": [str(item.table.path) for item in fitted if item.by_time],
+            "parang": parang,
+            "parang_reason": why,
             "plots": [],
         },
         inputs={"ms": str(path), "apply": options.tables},
@@ -190,8 +207,12 @@ def _fit(
 ) -> Fitted:
     """Map spws and antennas of a table to those of the MS."""
     ids = antenna_ids(content, info, found.antennas.tolist())
-    spwmap, ratios = match_spws(content, info, found.spws(), table.spwmap)
-    if options.spwmap:
+    by_time = False
+    if not options.spwmap:
+        spwmap, ratios, by_time = match_spws(
+            content, info, found.spws(), table.spwmap, spans_of(found)
+        )
+    else:
         spwmap = _own_spwmap(options.spwmap, content, info, found.spws())
         ratios = {
             spw: info.spws[spw].centre_hz / (sum(content.bands_hz[spwmap[spw]]) / 2)
@@ -205,8 +226,8 @@ def _fit(
         log.info(
             "%s: antennas matched by name, with other numbers than in %s", table.path, info.path
         )
-    return Fitted(table, content, path, spwmap, _interp(table, content, options, ratios), ratios,
-                  renumbered)  # fmt: skip
+    interp = _interp(table, content, options, ratios, together=correspond(content, found))
+    return Fitted(table, content, path, spwmap, interp, ratios, renumbered, by_time)
 
 
 def _own_spwmap(
@@ -225,20 +246,57 @@ def _interp(
     content: caltable.CalTable,
     options: ApplyOptions,
     ratios: dict[int, float],
+    *,
+    together: bool,
 ) -> str:
-    """Nearest for delays and bandpasses, linear for gains; phases of another frequency scaled."""
-    if content.kind not in "GT":
-        return "nearest"
+    """Interpolation in time: the user's, else as the table was applied where it was solved.
+
+    Else nearest for delays and bandpasses, linear for gains; phases of another frequency are scaled.
+
+    Parameters
+    ----------
+    together : bool
+        Whether the executions are those of the table, each of which keeps to its own solutions then.
+    """
     if options.interp:
-        return options.interp
-    if any(abs(ratio - 1) > SCALED_FROM for ratio in ratios.values()) and "p" in table.calmode:
-        return "linearPD"
-    # As it was applied where it was solved; executions are those of another MS here.
-    return (table.interp or "linear").removesuffix("perobs")
+        return time_interp(content.kind, options.interp, "")
+    usual = "linear" if content.kind in ("G", "T") else "nearest"
+    chosen = time_interp(content.kind, table.interp, usual).removesuffix("perobs")
+    far = any(abs(ratio - 1) > SCALED_FROM for ratio in ratios.values())
+    if far and "p" in table.calmode and content.kind in ("G", "T"):
+        chosen = "linearPD"
+    return f"{chosen}perobs" if together else chosen
 
 
-def _warnings(fitted: Sequence[Fitted], found: Survey) -> list[str]:
+def _parang(info: ms.MsInfo, earlier: Earlier, options: ApplyOptions) -> tuple[bool, str]:
+    """Whether to correct for the parallactic angle, as in the run that solved the tables; and why."""
+    known, asked = earlier.parang, options.parang
+    if known is not None and asked is not None and known != asked:
+        raise OptionError(
+            f"--{'' if asked else 'no-'}parang: {options.tables} was solved {'with' if known else 'without'} "
+            "it; leave this option out."
+        )
+    chosen = bool(known if known is not None else asked)
+    hands = max(len(item.correlations) for item in info.data_descriptions)
+    if chosen and hands < 4:
+        raise DataError(
+            f"{info.path}: has no cross hands, and {options.tables} was solved with --parang, which needs all "
+            "four correlations; solve without it."
+        )
+    if known is not None:
+        return chosen, f"as in the run that solved {options.tables}"
+    if asked is not None:
+        return chosen, "as asked for"
+    return chosen, "nothing is known of how these tables were solved (--parang applies it)"
+
+
+def _warnings(fitted: Sequence[Fitted], found: Survey, info: ms.MsInfo) -> list[str]:
     said = []
+    hands = max(
+        len(ms.parallel_hands(item.correlations))
+        for item in info.data_descriptions
+        if item.spw in found.spws()
+    )
     for item in fitted:
         name = item.table.path
         if item.interp.startswith("linearPD"):
@@ -255,7 +313,8 @@ def _warnings(fitted: Sequence[Fitted], found: Survey) -> list[str]:
             said.append(
                 f"{name}: some data are {gap / 3600:.1f} h from its first or last solution, which they get"
             )
-        failed = sum(int(part.failed.sum()) for part in item.content.parts)
+        every = range(len(item.content.antennas))
+        _, failed = item.content.counts(list(every), polarisations=hands)
         if failed:
             said.append(
                 f"{name}: {failed} of its solutions failed or are of antennas without data; what they "

@@ -8,7 +8,6 @@ source solved against an assumed flux has gains too large by ``sqrt(true / assum
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,15 +61,17 @@ def amplitudes(table: CalTable, spw: int) -> dict[tuple[str, int], float]:
     return result
 
 
-def transfer(own: CalTable, reference: Sequence[CalTable], spw: int) -> Transfer | None:
+def transfer(
+    own: CalTable, reference: CalTable, spw: int, spw_there: int | None = None
+) -> Transfer | None:
     """Flux scale of one spw; None if no antenna has gains of both sources.
+
+    ``spw_there``: the spw in the reference's table, if it is another.
 
     The median of ``(|G_i| / |G_i(fd cal)|)^2`` over antennas and polarisations: one antenna that
     pointed badly at one of the two does not count.
     """
-    theirs: dict[tuple[str, int], float] = {}
-    for table in reference:
-        theirs |= amplitudes(table, spw)
+    theirs = amplitudes(reference, spw if spw_there is None else spw_there)
     mine = amplitudes(own, spw)
     common = sorted(set(mine) & set(theirs))
     if not common:

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from peelkit.core import spwmaps
 from peelkit.core.calibrate_plan import MINBLPERANT, MINSNR, CalibrateOptions, Term
 from peelkit.core.calibrate_tables import Table
 from peelkit.core.workspace import Workspace
 from peelkit.engines import casa as engine
 from peelkit.io import ms
-from peelkit.io.caltable import CalTable, read_cal_table
+from peelkit.io.caltable import CalTable, read_cal_table, read_gain_table
 from peelkit.io.survey import Survey
-from peelkit.selection import Selection, parse_solint
+from peelkit.selection import Selection, casa_solint
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def _phases(
     for solint in HELPER_SOLINTS:
         engine.remove_table(path)
         _gaincal(job, Term("G", "phases", solint, "", "p"), path, applied)
-        tried, failed = read_cal_table(path).counts(job.found.antennas)
+        tried, failed = _counts(job, read_cal_table(path))
         if tried and failed <= HELPER_FAILED * tried:
             break
     if failed == tried:
@@ -125,9 +126,10 @@ def _solve(job: Job, term: Term, applied: list[Table], helper: dict[str, Any] | 
     else:
         _gaincal(job, term, path, applied)
         if "spw" in term.combine:
-            spwmap = tuple([min(job.found.spws())] * len(job.work.spws))
+            solved = read_gain_table(path).spws
+            spwmap = tuple(spwmaps.spw_map(job.work, job.found, solved, combine=term.combine))
     content = read_cal_table(path)
-    tried, failed = content.counts(job.found.antennas)
+    tried, failed = _counts(job, content)
     record = {
         "name": term.name, "term": term.kind, "solint": term.solint, "calmode": term.calmode or None,
         "combine": term.combine, "solutions": tried, "solutions_failed": failed,
@@ -135,6 +137,15 @@ def _solve(job: Job, term: Term, applied: list[Table], helper: dict[str, Any] | 
         **_figures(content),
     }  # fmt: skip
     return Solved(term, Table(path, term.kind, term.calmode, spwmap), content, record)
+
+
+def _counts(job: Job, table: CalTable) -> tuple[int, int]:
+    hands = max(
+        len(ms.parallel_hands(item.correlations))
+        for item in job.work.data_descriptions
+        if item.spw in job.found.spws()
+    )
+    return table.counts(job.found.antennas, polarisations=hands)
 
 
 def _gaincal(job: Job, term: Term, path: Path, applied: list[Table]) -> None:
@@ -155,7 +166,7 @@ def _common(job: Job, term: Term, applied: list[Table]) -> dict[str, Any]:
         "field": job.field,
         "scan": job.selection.scan,
         "uvrange": job.selection.uvrange,
-        "solint": _casa_solint(term.solint, job.found.integration_s),
+        "solint": casa_solint(term.solint, integration_s=job.found.integration_s),
         "combine": term.combine,
         "refant": ",".join(job.refants),
         "minsnr": MINSNR if options.minsnr is None else options.minsnr,
@@ -165,15 +176,6 @@ def _common(job: Job, term: Term, applied: list[Table]) -> dict[str, Any]:
         "interp": ["nearest"] * len(applied),
         "parang": options.parang,
     }
-
-
-def _casa_solint(solint: str, integration_s: float) -> str:
-    """Spell ``3int`` in seconds for CASA; a bandpass may have an interval in frequency after a comma."""
-    time, comma, rest = solint.partition(",")
-    if time.strip() not in ("inf", "int"):
-        seconds = parse_solint(time, integration_s=integration_s)
-        time = f"{seconds:g}s"
-    return f"{time}{comma}{rest}"
 
 
 def _figures(table: CalTable) -> dict[str, Any]:

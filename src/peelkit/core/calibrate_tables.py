@@ -1,4 +1,4 @@
-"""Gain tables of an earlier run: found by folder, sidecar or path, and fitted to an MS."""
+"""Gain tables of an earlier run: found by folder, sidecar or path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from peelkit import sidecar
 from peelkit.errors import DataError
-from peelkit.io import caltable, ms
+from peelkit.io import caltable
 from peelkit.io.caltable import CalTable
 
 # What a calibration leaves in its folder, for --pre, --flux-from and --apply.
@@ -59,20 +59,29 @@ class Earlier:
         Source that was solved; empty if it is not known.
     fluxes_jy : dict of float
         Flux density of that source in each spw, where it is known.
+    parang : bool
+        Whether they were solved in the frame of the sky; None if it is not known.
     """
 
     tables: tuple[Table, ...]
     field: str = ""
     fluxes_jy: Mapping[int, float] | None = None
+    parang: bool | None = None
 
 
 def write_record(
-    folder: Path, *, tables: Sequence[Table], field: str, fluxes_jy: Mapping[int, float]
+    folder: Path,
+    *,
+    tables: Sequence[Table],
+    field: str,
+    fluxes_jy: Mapping[int, float],
+    parang: bool = False,
 ) -> None:
     """Leave in the folder of a calibration which of its tables are to be applied, and how."""
     record = {
         "schema": VERSION,
         "field": field,
+        "parang": parang,
         "fluxes_jy": {str(spw): flux for spw, flux in fluxes_jy.items()},
         # Of this folder by name, so that it can be moved; of others where they are.
         "tables": [
@@ -113,7 +122,17 @@ def find(text: str) -> Earlier:
     for item in found:
         read = caltable.read_cal_table(item)
         tables.append(Table(item, read.kind, calmode_of(read), given=True))
-    return Earlier(tuple(tables))
+    frames = {record.parang for record in map(beside, found)}
+    return Earlier(tuple(tables), parang=frames.pop() if len(frames) == 1 else None)
+
+
+def beside(table: Path) -> Earlier:
+    """What the folder of a table that was named by path says of the run that it is from, if anything."""
+    empty = Earlier(())
+    if not (table.parent / RECORD).exists():
+        return empty
+    record = _from_record(table.parent)
+    return record if any(t.path.resolve() == table.resolve() for t in record.tables) else empty
 
 
 def calmode_of(table: CalTable) -> str:
@@ -146,7 +165,10 @@ def _from_record(folder: Path) -> Earlier:
             for item in record["tables"]
         )
         earlier = Earlier(
-            tables, record["field"], {int(k): float(v) for k, v in record["fluxes_jy"].items()}
+            tables,
+            record["field"],
+            {int(k): float(v) for k, v in record["fluxes_jy"].items()},
+            record.get("parang"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); run the calibration again.") from error
@@ -155,8 +177,17 @@ def _from_record(folder: Path) -> Earlier:
 
 
 def _from_sidecar(path: Path) -> Earlier:
-    results = sidecar.read(path, "selfcal")["results"]
-    if "tables" in results:  # of a calibration
+    whole = sidecar.read(path, "selfcal")
+    results = whole["results"]
+    if results.get("mode") == "apply":
+        applied = ",".join(str(t["caltable"]) for t in results["tables"])
+        raise DataError(
+            f"{path}: is of an --apply, which made no tables of its own; name those that it applied: "
+            f"{applied}."
+        )
+    # Of a calibration it is a result, of rounds a parameter.
+    parang = results.get("parang", whole["parameters"].get("parang"))
+    if results.get("mode") == "calibrator":
         tables = tuple(
             Table(
                 Path(t["path"]),
@@ -182,7 +213,7 @@ def _from_sidecar(path: Path) -> Earlier:
     for item in tables:
         read = caltable.read_cal_table(item.path)
         full.append(replace(item, kind=read.kind, calmode=item.calmode or calmode_of(read)))
-    return Earlier(tuple(full))
+    return Earlier(tuple(full), parang=parang)
 
 
 def _check_there(tables: Sequence[Table], named_by: Path) -> None:
@@ -191,95 +222,3 @@ def _check_there(tables: Sequence[Table], named_by: Path) -> None:
             raise DataError(
                 f"{item.path}: this gain table, which {named_by} names, is gone; run that again."
             )
-
-
-def antenna_ids(table: CalTable, info: ms.MsInfo, used: Sequence[int]) -> dict[int, int]:
-    """Id in the MS of each antenna of the table, by name.
-
-    Raises
-    ------
-    DataError
-        If an antenna of the MS that has data is not in the table.
-    """
-    ids = {antenna.name: antenna.id for antenna in info.antennas}
-    missing = [info.antennas[a].name for a in used if info.antennas[a].name not in table.antennas]
-    if missing:
-        raise DataError(
-            f"{table.path}: has no antenna {', '.join(missing[:6])}"
-            f"{f' and {len(missing) - 6} more' if len(missing) > 6 else ''} of {info.path} (its own are "
-            f"{', '.join(table.antennas[:6])}...); flag them there, or use tables of the same array."
-        )
-    return {number: ids[name] for number, name in enumerate(table.antennas) if name in ids}
-
-
-def match_spws(
-    table: CalTable, info: ms.MsInfo, spws: Sequence[int], spwmap: Sequence[int] = ()
-) -> tuple[list[int], dict[int, float]]:
-    """Spw of the table for each spw of the MS: that which covers most of it, else the nearest.
-
-    Parameters
-    ----------
-    spws : sequence of int
-        Spws of the MS that are calibrated.
-    spwmap : sequence of int
-        How the table's own MS was mapped, such as all spws to the one of a combined solve.
-
-    Returns
-    -------
-    list of int
-        CASA's spwmap.
-    dict of float
-        For each of ``spws`` its centre frequency over that of the spw it is likest in the MS that was
-        solved.
-
-    Raises
-    ------
-    DataError
-        If the table has no solutions, or is a bandpass of other frequencies.
-    """
-    solved = table.spws
-    if not solved:
-        raise DataError(f"{table.path}: all its solutions failed; nothing can be applied.")
-    sources = list(range(len(table.freq_hz))) if spwmap else solved
-    result = list(range(len(info.spws)))
-    # CASA wants an entry for every spw, and it must be one of the table's.
-    result = [min(number, len(table.freq_hz) - 1) for number in result]
-    ratios = {}
-    for spw in spws:
-        own = _band(info.spws[spw])
-        # In the MS that was solved; of which the solutions may be filed under another spw.
-        best = _likest(own, table, sources)
-        if table.kind == "B" and _overlap(own, table.bands_hz[best]) == 0:
-            raise DataError(
-                f"{table.path}: its bandpass has nothing at the {sum(own) / 2e9:.5g} GHz of spw {spw} of "
-                f"{info.path}; leave this table out, or this spw (--spw)."
-            )
-        taken = int(spwmap[best]) if best < len(spwmap) else best
-        if taken not in solved:
-            taken = _likest(own, table, solved)
-        result[spw] = taken
-        ratios[spw] = sum(own) / sum(table.bands_hz[best])
-    return result, ratios
-
-
-Band = tuple[float, float]
-
-
-def _band(spw: ms.Spw) -> Band:
-    half = np.abs(spw.width_hz) / 2
-    return float((spw.freq_hz - half).min()), float((spw.freq_hz + half).max())
-
-
-def _overlap(one: Band, two: Band) -> float:
-    return max(0.0, min(one[1], two[1]) - max(one[0], two[0]))
-
-
-def _likest(own: Band, table: CalTable, among: Sequence[int]) -> int:
-    """Spw of the table with the largest overlap [Hz]; of several, or none, that of the nearest centre."""
-    return max(
-        among,
-        key=lambda spw: (
-            _overlap(own, table.bands_hz[spw]),
-            -abs(sum(own) - sum(table.bands_hz[spw])),
-        ),
-    )

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core import commit
+from peelkit.core.calibrate_match import time_interp
 from peelkit.core.calibrate_solve import Job
 from peelkit.core.calibrate_tables import Table
 from peelkit.engines import casa as engine
 from peelkit.io import ms
+from peelkit.io.caltable import read_cal_table
 from peelkit.progress import Progress
 from peelkit.selection import Selection
 
@@ -20,16 +22,27 @@ COMMAND = "selfcal"
 
 
 def apply(job: Job, tables: Sequence[Table], others: Sequence[int]) -> list[dict[str, Any]]:
-    """Apply to the calibrator (nearest solutions) and to other fields (linear in time)."""
+    """Apply to the calibrator (nearest solutions) and to other fields (gains linear in time).
+
+    Unless the user names an interpolation, which is for all.
+    """
     records = []
-    solved_in = observations(job.work, job.fields)
-    for fields, gains in ((job.fields, "nearest"), (others, job.options.interp or "linear")):
+    solved_in = [
+        {one for each in read_cal_table(item.path).observations.values() for one in each}
+        for item in tables
+    ]
+    for fields, gains in ((job.fields, "nearest"), (others, "linear")):
         if not fields:
             continue
-        # Executions apart from each other keep to their own gains, where they have any.
-        if len(solved_in) > 1 and observations(job.work, fields) <= solved_in:
-            gains = gains if "perobs" in gains else f"{gains}perobs"
-        interp = [(gains if item.kind in "GT" else "nearest") for item in tables]
+        observed = observations(job.work, fields)
+        interp = []
+        for item, executions in zip(tables, solved_in, strict=True):
+            usual = gains if item.kind in ("G", "T") else "nearest"
+            one = time_interp(item.kind, job.options.interp, usual)
+            # Executions apart from each other keep to their own solutions, where they have any.
+            if len(executions) > 1 and observed <= executions and "perobs" not in one:
+                one = f"{one}perobs"
+            interp.append(one)
         arguments = {
             "gaintable": [str(item.path.absolute()) for item in tables],
             "spwmap": [list(item.spwmap) for item in tables],
@@ -68,7 +81,7 @@ def write(
 ) -> tuple[str, ...]:
     """Write the result into the user's MS, in one step."""
     options = job.options
-    columns = commit_columns(info, options.datacolumn, calwt=options.calwt)
+    columns = commit.applied_columns(info, options.datacolumn, calwt=options.calwt)
     columns["MODEL_DATA"] = "model"
     flags = options.applymode == "calflag"
     with commit.recorded_step(info.path, COMMAND, casa=job.casa if flags else None) as step:
@@ -89,14 +102,3 @@ def write(
             },
         )
     return (*columns, *(("FLAG",) if flags else ()))
-
-
-def commit_columns(info: ms.MsInfo, datacolumn: str, *, calwt: bool) -> dict[str, str]:
-    """Columns that applying writes, and what rows that were not selected get in a new one."""
-    columns = {"CORRECTED_DATA": "DATA" if datacolumn == "data" else "CORRECTED_DATA"}
-    if calwt:
-        columns["WEIGHT"] = "WEIGHT"
-        with ms.opened(info.path) as main:
-            if ms.has_cells(main, "WEIGHT_SPECTRUM"):
-                columns["WEIGHT_SPECTRUM"] = "WEIGHT_SPECTRUM"
-    return columns

@@ -57,6 +57,25 @@ def recorded_step(
         raise
 
 
+def applied_columns(info: ms.MsInfo, datacolumn: str, *, calwt: bool) -> dict[str, str]:
+    """Columns that applying gains writes, and what rows that were not selected get in a new one.
+
+    Parameters
+    ----------
+    datacolumn : str
+        CASA's word for the column that was calibrated.
+    calwt : bool
+        Whether the weights were calibrated too.
+    """
+    columns = {"CORRECTED_DATA": "DATA" if datacolumn == "data" else "CORRECTED_DATA"}
+    if calwt:
+        columns["WEIGHT"] = "WEIGHT"
+        with ms.opened(info.path) as main:
+            if ms.has_cells(main, "WEIGHT_SPECTRUM"):
+                columns["WEIGHT_SPECTRUM"] = "WEIGHT_SPECTRUM"
+    return columns
+
+
 def write_back(
     info: ms.MsInfo,
     work: ms.MsInfo,

@@ -171,8 +171,11 @@ def _weak(cells: Grid, used: Sequence[int]) -> list[Finding]:
 
 def _failing(cells: Grid, used: Sequence[int], most: float) -> list[Finding]:
     """Antennas that fail where the others do not."""
-    tried = cells.there.sum(axis=(0, 2))
-    failed = (cells.there & ~np.isfinite(cells.gain)).sum(axis=(0, 2))
+    good = np.isfinite(cells.gain)
+    # Of data of one hand CASA's tables have an empty second one.
+    hands = good.any(axis=(0, 1))
+    tried = cells.there[:, :, hands].sum(axis=(0, 2))
+    failed = (cells.there & ~good)[:, :, hands].sum(axis=(0, 2))
     share = np.divide(failed, tried, out=np.zeros(len(tried)), where=tried > 0)
     if not used or np.median(share[used]) > USUAL_FAILED:
         # All fail: that is the interval, or the weather, and no antenna.

@@ -32,7 +32,8 @@ def import_uvfits(
 ) -> Outcome:
     """Make the MS ``out`` of a UVFITS file.
 
-    It is made under another name beside it, so that a run that is killed leaves nothing, or the old one.
+    It is made under another name beside it, so that a run that is killed leaves nothing, or the old one:
+    at worst, in the moment between two renamings, as ``<out>.old``.
 
     Raises
     ------
@@ -51,10 +52,7 @@ def import_uvfits(
         with engine.Casa(log_path) as casa:
             engine.import_uvfits(casa, fitsfile, made)
             made_by = casa.engine()
-        if out.exists():
-            out.rename(Path(folder) / "old.ms")
-            shutil.rmtree(out.with_name(f"{out.name}.flagversions"), ignore_errors=True)
-        made.rename(out)
+        put_in_place(made, out)
     info = ms.read_info(out)
     progress.stage("reading what is in it")
     found = survey(info, Selection(), progress)
@@ -86,6 +84,34 @@ def import_uvfits(
         writes=(str(out),),
         engine=made_by,
     )
+
+
+def put_in_place(made: Path, out: Path) -> None:
+    """Rename a finished MS to ``out``. An MS that is there, and its flag versions, are deleted after that only."""
+    flags = out.with_name(f"{out.name}.flagversions")
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for path in (out, flags):
+            if path.exists():
+                aside = _free(path.with_name(f"{path.name}.old"))
+                path.rename(aside)
+                moved.append((aside, path))
+        made.rename(out)
+    except BaseException:
+        for aside, path in reversed(moved):
+            aside.rename(path)
+        raise
+    for aside, _ in moved:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _free(path: Path) -> Path:
+    """The path, or with a number what is not there yet."""
+    number = 1
+    while path.exists():
+        number += 1
+        path = path.with_suffix(f".old{number}")
+    return path
 
 
 def _field(info: ms.MsInfo, found: Any, field: int) -> dict[str, Any]:

@@ -124,7 +124,8 @@ def selfcal(
             _leave_out(session)
             preparing.look_again(session)
         else:
-            preparing.prepare(session)
+            with workspace.closed_if_refused():
+                preparing.prepare(session)
             _start(session)
         refusal = planning.gate(session)
         if refusal is None:
@@ -338,15 +339,8 @@ def _commit(session: Session) -> tuple[str, ...]:
     """Write the result into the user's MS."""
     options = session.options
     flags = options.applymode == "calflag"
-    columns = {
-        "CORRECTED_DATA": "DATA" if options.datacolumn == "data" else "CORRECTED_DATA",
-        "MODEL_DATA": "model",
-    }
-    if options.calwt:
-        columns["WEIGHT"] = "WEIGHT"
-        with ms.opened(session.info.path) as main:
-            if ms.has_cells(main, "WEIGHT_SPECTRUM"):
-                columns["WEIGHT_SPECTRUM"] = "WEIGHT_SPECTRUM"
+    columns = commit.applied_columns(session.info, options.datacolumn, calwt=options.calwt)
+    columns["MODEL_DATA"] = "model"
     columns |= preparing.columns(session)
     flags |= preparing.has_new_flags(session)
     path = session.info.path

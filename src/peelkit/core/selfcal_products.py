@@ -38,6 +38,7 @@ def record_tables(session: Session) -> None:
         tables=tables,
         field=session.field_names,
         fluxes_jy={},
+        parang=session.options.parang,
     )
 
 

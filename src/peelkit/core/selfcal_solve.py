@@ -13,6 +13,7 @@ from peelkit.core.selfcal_session import Best, Session
 from peelkit.engines import casa as engine
 from peelkit.io import ms
 from peelkit.io.caltable import GainTable, read_gain_table
+from peelkit.selection import casa_solint
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +181,7 @@ def _one(
             append=index > 0,
             field=",".join(map(str, fields)),
             spw=spw,
-            solint=casa_solint(rung),
+            solint=casa_solint(rung.solint, integration_s=session.found.integration_s),
             combine=",".join(words),
             refant=",".join(session.refants),
             refantmode="flex",
@@ -263,8 +264,3 @@ def interp(session: Session, modes: list[str]) -> list[str]:
     high = max(session.info.spws[spw].centre_hz for spw in spws) > LINEARPD_ABOVE_HZ
     per_obs = "perobs" if len(session.found.observations) > 1 else ""
     return [("linearPD" if high and mode == "p" else "linear") + per_obs for mode in modes]
-
-
-def casa_solint(rung: snr.Rung) -> str:
-    """``solint`` in a spelling that gaincal knows: 3int becomes seconds."""
-    return rung.solint if rung.solint in ("inf", "int") else f"{rung.solint_s:g}s"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit import sidecar
-from peelkit.errors import DataError
+from peelkit.errors import DataError, EngineError, OptionError
 from peelkit.io import ms
 
 STATE = "state.json"
@@ -68,15 +69,62 @@ class Workspace:
         self.drop_copy()
         (self.folder / STATE).unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def closed_if_refused(self) -> Iterator[None]:
+        """Leave nothing to go on with where an error says that the same could not succeed."""
+        try:
+            yield
+        except (DataError, OptionError, EngineError):
+            self.close()
+            raise
+
 
 def fingerprint(info: ms.MsInfo, parameters: Mapping[str, Any]) -> str:
-    """Hash of what must be the same for a run to be resumed."""
+    """Hash of what must be the same for a run to be resumed: the parameters, and the files they name."""
     text = json.dumps(
-        [str(info.path.absolute()), info.n_rows, sidecar.clean(parameters)],
+        [
+            str(info.path.absolute()),
+            info.n_rows,
+            sidecar.clean(parameters),
+            [_state_of(path) for path in _inputs(parameters)],
+        ],
         sort_keys=True,
         default=str,
     )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# Parameters that name files or folders in words, with commas; others do as a Path.
+NAMING = ("pre", "flux_from", "tables")
+
+
+def _inputs(parameters: Mapping[str, Any]) -> list[Path]:
+    """Files and folders that parameters name, but for the output."""
+    found: list[Path] = []
+    for key, value in parameters.items():
+        if key == "out":
+            continue
+        if isinstance(value, Mapping):
+            found += _inputs(value)
+            continue
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, Path):
+                found.append(item)
+            elif isinstance(item, str) and key in NAMING:
+                found += [Path(piece.strip()) for piece in item.split(",") if piece.strip()]
+    return found
+
+
+def _state_of(path: Path) -> list[Any]:
+    """When it was changed last, and its size: of a table's or a calibration's folder, those of its list."""
+    named = (path / name for name in ("table.dat", "calibration.json"))
+    for item in (*named, path):
+        try:
+            state = item.stat()
+        except OSError:
+            continue  # it is for the command to say that an input is not there
+        return [str(item), state.st_mtime_ns, state.st_size]
+    return [str(path), None, None]
 
 
 def open_workspace(folder: Path, mark: str, *, overwrite: bool) -> tuple[Workspace, bool]:

@@ -112,7 +112,7 @@ class CalPart:
         Id in the table.
     time_s : ndarray, shape (row,)
         Midpoints [MJD s].
-    antenna, field, scan : ndarray of int, shape (row,)
+    antenna, field, scan, observation : ndarray of int, shape (row,)
         Ids in the MS that was solved.
     values : ndarray, shape (row, chan, pol)
         Gains (complex), or delays [ns] for K.
@@ -127,6 +127,7 @@ class CalPart:
     antenna: NDArray[np.int64]
     field: NDArray[np.int64]
     scan: NDArray[np.int64]
+    observation: NDArray[np.int64]
     values: NDArray[Any]
     failed: NDArray[np.bool_]
     snr: NDArray[np.float64]
@@ -165,13 +166,43 @@ class CalTable:
         """Spws with solutions that did not fail."""
         return [part.spw for part in self.parts if not part.failed.all()]
 
-    def counts(self, antennas: NDArray[Any] | list[int]) -> tuple[int, int]:
-        """Solutions tried and failed, of the antennas that have data."""
+    @property
+    def observations(self) -> dict[int, list[int]]:
+        """By spw, the executions that it has solutions of which did not fail."""
+        result = {}
+        for part in self.parts:
+            good = ~part.failed.all(axis=(1, 2))
+            result[part.spw] = sorted({int(one) for one in part.observation[good]})
+        return result
+
+    @property
+    def spans_s(self) -> dict[int, tuple[float, float]]:
+        """By execution, the first and last moment of its solutions [MJD s]."""
+        time = np.concatenate([part.time_s for part in self.parts])
+        observation = np.concatenate([part.observation for part in self.parts])
+        return {
+            int(one): (float(mine.min()), float(mine.max()))
+            for one in np.unique(observation)
+            for mine in [time[observation == one]]
+        }
+
+    def counts(
+        self, antennas: NDArray[Any] | list[int], *, polarisations: int = 2
+    ) -> tuple[int, int]:
+        """Solutions tried and failed, of the antennas that have data.
+
+        Parameters
+        ----------
+        polarisations : int
+            That the data have. CASA's tables of G, B and K have two always; of data of one hand the other
+            is empty, and flagged as what failed is.
+        """
         tried = failed = 0
         for part in self.parts:
             mine = part.failed[np.isin(part.antenna, antennas)]
-            tried += mine.size
-            failed += int(mine.sum())
+            each = sorted(mine.sum(axis=(0, 1)).tolist())[:polarisations]
+            tried += mine.shape[0] * mine.shape[1] * len(each)
+            failed += sum(each)
         return tried, failed
 
 
@@ -206,6 +237,7 @@ def read_cal_table(path: Path) -> CalTable:
                     antenna=np.asarray(mine.getcol("ANTENNA1")),
                     field=np.asarray(mine.getcol("FIELD_ID")),
                     scan=np.asarray(mine.getcol("SCAN_NUMBER")),
+                    observation=np.asarray(mine.getcol("OBSERVATION_ID")),
                     values=np.asarray(mine.getcol(column)),
                     failed=np.asarray(mine.getcol("FLAG")),
                     snr=np.asarray(mine.getcol("SNR")),

@@ -72,13 +72,13 @@ fi
 
 # With one calibrator only its gains go to the target at once.
 to_target=''
-[ "$flux" != "$gain" ] || to_target="--apply-to $target"
+[ "$flux" != "$gain" ] || to_target=$target
 
 # Words in the parameters are split where they have blanks; field names with * are not the shell's.
 set -f
 step flux \
     peelkit selfcal "$ms" --field "$flux" --model "$flux_model" --spw "$solve_spw" \
-    $flux_terms $solve_options $to_target --out "$out/flux.cal" --sidecar "$out/flux.json"
+    $flux_terms $solve_options ${to_target:+--apply-to "$to_target"} --out "$out/flux.cal" --sidecar "$out/flux.json"
 
 if [ "$flux" != "$gain" ]; then
     # Flux 1 Jy for a start: its gains against those of FLUX tell the true one. --overwrite: CORRECTED_DATA
