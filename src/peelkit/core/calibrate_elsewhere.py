@@ -131,7 +131,7 @@ def apply_elsewhere(
         ]
         warnings = _warnings(fitted, found, info)
         progress.stage("copying the selected data")
-        work, bad = make_copy(workspace, info, rows, column)
+        work, bad = make_copy(workspace, info, rows, column, found.execution_of)
         if bad:
             warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
         fields = info.field_ids(selection)
