@@ -106,13 +106,19 @@ def judge(
     return Verdict(reason is None, reason or _praise(before.figures, after.figures), gain)
 
 
+def _from_to(one: float, two: float) -> str:
+    """``92 to 130``, with as many digits as tell the two apart."""
+    digits = 0 if round(one) != round(two) else 2
+    return f"{one:.{digits}f} to {two:.{digits}f}"
+
+
 def _praise(old: Figures, new: Figures) -> str:
     if old.extended:
         return (
-            f"flux S/N {old.flux_snr:.0f} to {new.flux_snr:.0f}, peak S/N {old.dynamic_range:.0f} "
-            f"to {new.dynamic_range:.0f}"
+            f"flux S/N {_from_to(old.flux_snr, new.flux_snr)}, "
+            f"peak S/N {_from_to(old.dynamic_range, new.dynamic_range)}"
         )
-    return f"S/N {old.dynamic_range:.0f} to {new.dynamic_range:.0f}"
+    return f"S/N {_from_to(old.dynamic_range, new.dynamic_range)}"
 
 
 def _against(
@@ -135,14 +141,13 @@ def _against(
     if not gain >= 1:
         what = "flux S/N" if old.extended else "S/N"
         one, two = (f.flux_snr if old.extended else f.dynamic_range for f in (old, new))
-        return gain, f"{what} fell from {one:.0f} to {two:.0f}"
+        return gain, f"{what} fell from {_from_to(one, two)}"
     if not peak_gain >= 1 - limits.near_loss:
-        return gain, f"peak S/N fell from {old.dynamic_range:.0f} to {new.dynamic_range:.0f}"
+        return gain, f"peak S/N fell from {_from_to(old.dynamic_range, new.dynamic_range)}"
     # NaN where the mask leaves no near field: then there is nothing to compare.
     if new.dynamic_range_near < old.dynamic_range_near * (1 - limits.near_loss):
         return gain, (
-            f"S/N near the source fell from {old.dynamic_range_near:.0f} "
-            f"to {new.dynamic_range_near:.0f}"
+            f"S/N near the source fell from {_from_to(old.dynamic_range_near, new.dynamic_range_near)}"
         )
     flux = new.flux_jy / old.flux_jy
     high = limits.flux_high if calmode == "p" else min(limits.flux_high, 1 / limits.flux_low)
