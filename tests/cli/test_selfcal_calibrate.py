@@ -9,7 +9,7 @@ import pytest
     ("words", "said"),
     [
         ("--term G", "give one --model"),
-        ("--term G --model x.model", "give one --model"),
+        ("--term G --model x.model", "no calibrator that is known here"),
         ("--model 3C286", "name the terms to solve"),
         ("--model point:1Jy --term G --apply x.g", "exclude each other"),
         ("--apply-to 1", "--apply-to: goes with --term only"),

@@ -250,3 +250,23 @@ def test_a_weak_source_left_out_rises_and_an_artefact_falls(invoke, tmp_path: Pa
         left_out |= region_mask(region, model)
     assert left_out.any() and not model.data[left_out].any()
     assert model.data.sum() == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_refused_run_leaves_the_folder_free_for_the_corrected_one(invoke, tmp_path: Path) -> None:
+    path = tmp_path / "a.ms"
+    made(path)
+    # Outside the image: found out when there is one.
+    (tmp_path / "far.crtf").write_text("#CRTFv0\ncircle[[120deg, 30deg], 4arcsec] coord=J2000\n")
+    invoke("selfcal", path, *SMALL, "--leave-out", tmp_path / "far.crtf", code=3)
+    assert [item.name for item in (tmp_path / "a.selfcal").iterdir()] == ["casa.log"]
+    missing = invoke("selfcal", path, *SMALL, "--leave-out", tmp_path / "none.crtf", code=3)
+    assert "none.crtf" in missing.stderr
+    invoke("selfcal", path, *SMALL, "--solint", "inf")
+    # A folder of rounds knows no flux.
+    refused = invoke(
+        "selfcal", path, "--term", "G", "--model", "point:1Jy", "--flux-from",
+        tmp_path / "a.selfcal", "--overwrite", code=3,
+    )  # fmt: skip
+    assert "no calibration on a source of known flux" in refused.stderr
+    wrong = invoke("selfcal", path, *SMALL, "--combine", "fields", "--overwrite", code=2)
+    assert "combine 'fields'" in wrong.stderr

@@ -30,6 +30,13 @@ def test_planes_that_are_not_there_are_zero() -> None:
     assert cells[0, 0] == pytest.approx([10, 0, 0, 10])
 
 
+def test_two_planes_are_made_of_parallel_hands_only() -> None:
+    # Four circular correlations hold Q, but CASA makes IQ of XX and YY.
+    with pytest.raises(OptionError, match="use I or IV or IQUV"):
+        check("IQ", ("RR", "RL", "LR", "LL"))
+    check("IV", ("RR", "RL", "LR", "LL"))
+
+
 def test_what_the_correlations_do_not_hold_is_refused() -> None:
     assert held_by(("XX", "YY")) == {"I", "Q"}
     assert held_by(("RR", "RL", "LR", "LL")) == set("IQUV")

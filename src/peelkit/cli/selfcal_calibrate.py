@@ -103,7 +103,12 @@ def asked(ctx: click.Context, values: dict[str, Any]) -> bool:
     if values["term"] and values["apply_tables"]:
         raise OptionError("--term and --apply exclude each other; give one.")
     if values["term"]:
-        if len(values["model"]) != 1 or not known:
+        if len(values["model"]) == 1 and not known:
+            raise OptionError(
+                f"--model {values['model'][0]}: no calibrator that is known here; give point:1.0Jy (with its unit), 3C48, "
+                "3C138, 3C147, 3C286, or standard (by the field's position)."
+            )
+        if len(values["model"]) != 1:
             raise OptionError(
                 "--term calibrates on a source that is known: give one --model, such as point:1.0Jy, 3C286 or "
                 "standard."

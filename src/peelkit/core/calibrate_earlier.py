@@ -91,6 +91,11 @@ def check_flux_from(
         If it is not so.
     """
     name = f"--flux-from {options.flux_from}"
+    if reference.fluxes_jy is not None and not reference.fluxes_jy:
+        raise DataError(
+            f"{options.flux_from}: is no calibration on a source of known flux; give the folder of "
+            "'selfcal --term ... --model 3C286' or the like."
+        )
     own = [term.kind for term in terms if "a" in term.calmode]
     own += [item.kind for item in earlier.tables if _has_amplitudes(item)]
     theirs = [item.kind for item in reference.tables if _has_amplitudes(item)]

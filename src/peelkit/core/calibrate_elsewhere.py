@@ -317,7 +317,7 @@ def _warnings(fitted: Sequence[Fitted], found: Survey, info: ms.MsInfo) -> list[
         _, failed = item.content.counts(list(every), polarisations=hands)
         if failed:
             said.append(
-                f"{name}: {failed} of its solutions failed or are of antennas without data; what they "
+                f"{name}: {failed} of its solutions failed; what they "
                 "belong to is left uncalibrated, or flagged with --applymode calflag"
             )
     return said

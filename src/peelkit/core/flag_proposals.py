@@ -98,7 +98,8 @@ def grid(table: GainTable, spw: int, n_antenna: int, antennas: Iterable[int]) ->
     gain, snr = np.full(shape, np.nan, dtype=complex), np.full(shape, np.nan)
     there = np.zeros(shape, dtype=bool)
     at = (place, table.antenna[mine])
-    there[at] = True
+    # Without data nothing was tried.
+    there[at] = ~table.empty[mine]
     gain[at] = np.where(table.ok[mine], table.gain[mine], np.nan)
     snr[at] = np.where(table.ok[mine], table.snr[mine], np.nan)
     return Grid(times, table.scan[mine][first], gain, there, snr)

@@ -94,16 +94,7 @@ def explicit_rungs(
     for number, solint in enumerate(solints):
         seconds = parse_solint(solint, integration_s=integration_s)
         calmode = columns["calmode"][number]
-        unknown = set(filter(None, columns["combine"][number].split(","))) - {
-            "spw",
-            "baseband",
-            "scan",
-            "field",
-        }
-        if unknown:
-            raise OptionError(
-                f"combine {sorted(unknown)[0]!r}: use spw, baseband, scan or field, or spw,scan."
-            )
+        check_combine(columns["combine"][number])
         if calmode == "p" and any(rung.calmode != "p" for rung in rungs):
             raise OptionError(
                 f"round {number + 1} (solint {solint}, calmode p) comes after amplitudes; "
@@ -121,6 +112,21 @@ def explicit_rungs(
             )
         )
     return rungs
+
+
+def check_combine(combine: str) -> None:
+    """Refuse what cannot be combined.
+
+    Raises
+    ------
+    OptionError
+        If there is such a word.
+    """
+    unknown = set(filter(None, combine.split(","))) - {"spw", "baseband", "scan", "field"}
+    if unknown:
+        raise OptionError(
+            f"combine {sorted(unknown)[0]!r}: use spw, baseband, scan or field, or spw,scan."
+        )
 
 
 def _spread(name: str, values: Sequence[str], count: int) -> list[str]:

@@ -191,7 +191,8 @@ def _snr(table: GainTable, names: Sequence[str], path: Path) -> Path:
                 x = place + (0.15 if hand else -0.15) * (table.snr.shape[1] > 1)
                 axis.plot([x, x], [good.min(), good.max()], color=HANDS[hand % 2], lw=1)
                 axis.plot(x, np.median(good), "o", ms=4, color=HANDS[hand % 2])
-    failed = table.failed.sum() / max(1, table.failed.size)
+    tried = ~table.empty
+    failed = (table.failed & tried).sum() / max(1, tried.sum())
     axis.set_yscale("log")
     axis.xaxis.set_major_locator(FixedLocator(range(len(antennas))))
     axis.set_xticklabels([names[a] for a in antennas], rotation=90, fontsize=8)

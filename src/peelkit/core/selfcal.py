@@ -21,6 +21,7 @@ from peelkit.core import (
     linechannels,
     mosaic,
     selfcal_flags,
+    selfcal_holdout,
     selfcal_terms,
     snr_estimate,
 )
@@ -37,6 +38,7 @@ from peelkit.engines import casa as engine
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms, virtual
 from peelkit.io.image import read_image
+from peelkit.io.region import read_regions
 from peelkit.io.survey import Survey, survey
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
@@ -88,7 +90,7 @@ def selfcal(
             f"--minblperant {options.minblperant}: {len(found.antennas)} antennas have data, and so at most "
             f"{len(found.antennas) - 1} baselines each; give less."
         )
-    warnings = snr_estimate.weight_warnings(info, found)
+    warnings = [] if options.weights != "keep" else snr_estimate.weight_warnings(info, found)
     warnings += _column_warnings(info, options) + notes + _frame_warnings(info, found, selection)
     polarisation.check(info, found.spws(), options)
     settled, more = imaging.choose(info, found, options.choices, spws=found.spws(), fields=fields)
@@ -126,7 +128,7 @@ def selfcal(
         else:
             with workspace.closed_if_refused():
                 preparing.prepare(session)
-            _start(session)
+                _start(session)
         refusal = planning.gate(session)
         if refusal is None:
             rounds.run_rounds(session)
@@ -138,6 +140,7 @@ def selfcal(
         check = rounds.check_model(session) if refusal is None else None
         made = products.make_plots(session, check) if options.plots else []
         results = products.results_of(session, made)
+        warnings += selfcal_holdout.warnings(session, results["left_out"])
         results["model_check"] = check
         results["line_channels"] = [asdict(line) for line in lines]
         results["executions"] = session.executions
@@ -198,6 +201,14 @@ def _check(info: ms.MsInfo, options: SelfcalOptions) -> str:
         )  # fmt: skip
         for rung in rungs:
             selfcal_terms.check(rung.gaintype, rung.calmode, rung.combine, options.minblperant)
+    for combine in options.combines:
+        ladder.check_combine(combine)
+    # Read now rather than after the first image.
+    if options.leave_out is not None:
+        read_regions(options.leave_out)
+    for path in filter(None, (options.mask, *options.model)):
+        if not path.exists():
+            raise DataError(f"{path}: no such mask or model.")
     column = info.data_column(options.datacolumn)
     present = {"CORRECTED_DATA", "MODEL_DATA"} & info.columns
     if present and not options.overwrite:

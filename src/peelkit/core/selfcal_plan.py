@@ -130,13 +130,13 @@ def next_rung(session: Session, figures: Figures) -> snr.Rung | None:
     following = ladder.next_auto(phases, amplitudes, done)
     if following is None:
         return None
-    rung = replace(following, snr=rung_snr(session, following, figures))
-    return ladder.with_overrides(
-        rung,
+    rung = ladder.with_overrides(
+        following,
         minsnr=options.minsnr,
         combine=options.combines[0] if options.combines else None,
         gaintype=options.gaintypes[0] if options.gaintypes else None,
     )
+    return replace(rung, snr=rung_snr(session, rung, figures))
 
 
 def fixed_rungs(session: Session, plan: snr_estimate.Plan) -> list[snr.Rung] | None:

@@ -304,7 +304,7 @@ def _weather_notes(here: Conditions, median: dict[str, Any]) -> list[str]:
         and here.dominant == "troposphere"
     ):
         notes.append(
-            "Observed between 10 AM and two hours after sunset, when convection often makes phases much less "
+            "Partly or all observed between 10 AM and two hours after sunset, when convection often makes phases much less "
             "stable than the table says, in summer above all: prefer shorter intervals."
         )
     return notes

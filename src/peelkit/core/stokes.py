@@ -45,6 +45,15 @@ def check(stokes: str, correlations: Collection[str]) -> None:
         If there are any.
     """
     held = held_by(correlations)
+    # CASA makes two planes of the parallel hands only.
+    wrong = {"IQ": {"RR", "LL"}, "IV": {"XX", "YY"}}.get(stokes, set())
+    if wrong & set(correlations) and len(set(correlations)) > 2:
+        other = {"IQ": "IV", "IV": "IQ"}[stokes]
+        whole = " or IQUV" if set("IQUV") <= held else ""
+        raise OptionError(
+            f"--stokes {stokes}: {','.join(sorted(correlations))} have {stokes[1]} in the cross hands, of which two "
+            f"planes are not made; use I or {other}{whole}."
+        )
     missing = [plane for plane in stokes if plane not in held]
     if missing and stokes != "I":
         possible = [choice for choice in CHOICES if set(choice) <= held]

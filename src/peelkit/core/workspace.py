@@ -71,11 +71,19 @@ class Workspace:
 
     @contextlib.contextmanager
     def closed_if_refused(self) -> Iterator[None]:
-        """Leave nothing to go on with where an error says that the same could not succeed."""
+        """Leave nothing but the log where an error says that the same could not succeed.
+
+        A corrected command then finds the folder free, and needs no --overwrite.
+        """
         try:
             yield
         except (DataError, OptionError, EngineError):
             self.close()
+            for path in self.folder.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path != self.log:
+                    path.unlink(missing_ok=True)
             raise
 
 

@@ -53,6 +53,11 @@ class GainTable:
         return ~self.failed
 
     @property
+    def empty(self) -> NDArray[np.bool_]:
+        """Solutions without data: they have no S/N, as those below minsnr have."""
+        return self.failed & ~(self.snr > 0)
+
+    @property
     def spws(self) -> dict[int, list[int]]:
         """By execution, the spws that solutions are filed under."""
         return {
@@ -199,10 +204,13 @@ class CalTable:
         """
         tried = failed = 0
         for part in self.parts:
-            mine = part.failed[np.isin(part.antenna, antennas)]
-            each = sorted(mine.sum(axis=(0, 1)).tolist())[:polarisations]
-            tried += mine.shape[0] * mine.shape[1] * len(each)
-            failed += sum(each)
+            here = np.isin(part.antenna, antennas)
+            # What has no data has no S/N; what is below minsnr has one.
+            lost = (part.failed & (part.snr > 0))[here].sum(axis=(0, 1))
+            made = (~part.failed)[here].sum(axis=(0, 1))
+            best = np.argsort(-made, kind="stable")[:polarisations]
+            tried += int((made + lost)[best].sum())
+            failed += int(lost[best].sum())
         return tried, failed
 
 
