@@ -36,7 +36,9 @@ RUNS: dict[str, tuple[str, str, list[float | None]]] = {
     "maser T": ("maser", f"{SMALL} --spw 0:21 {LADDER} --gaintype T", [183, None, None, 1667]),
     "maser G": ("maser", f"{SMALL} --spw 0:21 {LADDER} --gaintype G", [183, None, None, 3756]),
     "maser G IQ": (
-        "maser", f"{SMALL} --spw 0:21 {LADDER} --gaintype G --stokes IQ", [183, None, None, 4072],
+        # The mask of the first image holds sidelobes too, which go with the errors.
+        "maser", f"{SMALL} --spw 0:21 {LADDER} --gaintype G --stokes IQ --flux-range 0.9 2",
+        [183, None, None, 4072],
     ),
     "30dor": (
         "30dor",

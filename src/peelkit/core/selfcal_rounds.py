@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_session as state
 from peelkit.core.selfcal_session import Best, Session
 from peelkit.core.selfcal_solve import How, Solved, interp, solve
-from peelkit.core.verdict import State, Verdict, judge, position_uncertainty_arcsec
+from peelkit.core.verdict import Limits, State, Verdict, judge, position_uncertainty_arcsec
 from peelkit.engines import casa as engine
 from peelkit.io import ms
+from peelkit.io.caltable import read_gain_table
 from peelkit.io.image import read_image
 
 log = logging.getLogger(__name__)
@@ -138,9 +139,21 @@ def _trial(
         calmode=rung.calmode,
         moved_arcsec=moved,
         failed_fraction=solved.failed_fraction,
-        limits=session.options.limits,
+        limits=_limits(session, trial),
     )
     return Trial(solved, trial, after, moved, verdict)
+
+
+def _limits(session: Session, trial: Best) -> Limits:
+    """The user's, with the S/N that positions of the first image had with the phases that were found since."""
+    limits = session.options.limits
+    phases = [
+        name for name, mode in zip(trial.tables, trial.table_modes, strict=True) if "p" in mode
+    ]
+    if not phases:
+        return limits
+    found = solutions.position_snr(read_gain_table(session.workspace.path(phases[0])))
+    return replace(limits, transfer_snr=min(limits.transfer_snr, found))
 
 
 def _record(session: Session, trial: Trial, before: State, first: State) -> dict[str, Any]:
@@ -158,7 +171,7 @@ def _record(session: Session, trial: Trial, before: State, first: State) -> dict
     record["fell_back"] = solved.fell_back
     record["shift_arcsec"] = trial.moved_arcsec
     record["position_uncertainty_arcsec"] = position_uncertainty_arcsec(
-        first, session.options.limits.transfer_snr
+        first, _limits(session, trial.best).transfer_snr
     )
     return record
 

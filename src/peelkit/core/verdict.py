@@ -32,7 +32,8 @@ class Limits:
     transfer_snr : float
         S/N that positions of an uncalibrated image are trusted with at most: errors of gain
         transfer, not noise, limit them, to a fiftieth of the beam even in a good image (20 deg of
-        phase rms: sources moved by up to 3 % of the beam, to where they are).
+        phase rms: sources moved by up to 3 % of the beam, to where they are). Rounds lower it by the phases
+        they find (`solutions.position_snr`).
     near_loss : float
         Loss of S/N near the source that is still no fall: the near field has some hundred beams, so
         that its rms is known to some per cent only. The same for the peak's S/N where the flux is judged.
