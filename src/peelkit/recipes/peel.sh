@@ -42,18 +42,18 @@ step() {
         echo "== $name: done before"
         return 0
     fi
-    first=yes
+    fresh=new
     if [ -e "$out/$name.begun" ]; then
         set -- "$@" --overwrite
-        first=no
+        fresh=old
     fi
     : > "$out/$name.begun"
     echo "== $name: $*"
     status=0
     "$@" < /dev/null || status=$?
-    case $first$status in
+    case $fresh$status in
         # Refused before anything was made: what exists is not this script's to replace.
-        yes2 | yes3) rm -f "$out/$name.begun" ;;
+        new2 | new3) rm -f "$out/$name.begun" ;;
     esac
     [ "$status" -eq 0 ] || return "$status"
     : > "$out/$name.done"
