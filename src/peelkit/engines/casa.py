@@ -83,6 +83,9 @@ class Casa:
         read_end, write_end = os.pipe()
         worker = Path(__file__).with_name("_casa_worker.py")
         python = os.environ.get("PEELKIT_CASA_PYTHON", sys.executable)
+        # By default CASA's threads spin while they wait for each other: beside other work on the same cores an
+        # image of a mosaic took 112 s, with this 59 s; alone 21.1 and 21.5 s.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
         try:
             with log_file:
                 self._process = subprocess.Popen(
@@ -91,6 +94,7 @@ class Casa:
                     stdout=log_file,
                     stderr=log_file,
                     pass_fds=(write_end,),
+                    env=environment,
                     cwd=self._work.name,
                     text=True,
                     start_new_session=True,  # a terminal's Ctrl-C reaches us only
