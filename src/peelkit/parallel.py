@@ -17,8 +17,10 @@ Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use: OMP_NUM_THREADS of them at most, which Dask sets for its workers."""
+    there = len(os.sched_getaffinity(0))
+    words = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(there, int(words)) if words.isdigit() and int(words) else there
 
 
 class Aside:

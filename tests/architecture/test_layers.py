@@ -15,7 +15,7 @@ import peelkit
 
 SOURCE = Path(peelkit.__file__).parent
 LAYERS = {
-    "cli": {"cli", "core", "sidecar", "errors", "selection", "outcome", "progress", ""},
+    "cli": {"cli", "core", "sidecar", "errors", "selection", "outcome", "progress", "spread", ""},
     "core": {
         "core",
         "io",
@@ -26,10 +26,11 @@ LAYERS = {
         "outcome",
         "progress",
         "parallel",
+        "spread",
         "",
     },
     "io": {"io", "errors", "selection", "sidecar", "outcome", "progress", ""},
-    "engines": {"engines", "errors", "selection", "sidecar", "outcome", "progress", ""},
+    "engines": {"engines", "errors", "selection", "sidecar", "outcome", "progress", "parallel", ""},
 }
 MODULES = sorted(
     name
@@ -82,6 +83,8 @@ def test_the_basic_modules_import_nothing_of_the_layers() -> None:
         ("casatasks", {"engines/_casa_worker.py"}),
         ("casatools", set()),
         ("ducc0", {"engines/ducc.py"}),
+        ("dask", {"spread.py"}),
+        ("distributed", {"spread.py"}),
         ("quartical", {"engines/_quartical_worker.py"}),
         ("rich", {"cli/console.py"}),
         ("click", {"cli/*"}),

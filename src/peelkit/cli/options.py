@@ -208,3 +208,32 @@ def imaging_choices(values: dict[str, Any]) -> Any:
         niter=values["niter"],
         uvrange=values.get("imaging_uvrange") or "",
     )
+
+
+def machines(function: F) -> F:
+    """--workers and --dask-address, packed into one `peelkit.spread.Machines` argument."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        from peelkit.spread import Machines
+
+        workers, address = kwargs.pop("workers"), kwargs.pop("dask_address")
+        if workers and address:
+            raise click.UsageError(
+                "--workers starts workers here; with --dask-address there are some."
+            )
+        return function(*args, machines=Machines(workers or 0, address), **kwargs)
+
+    wrapper = click.option(
+        "--dask-address",
+        default="",
+        metavar="ADDRESS",
+        help="Spread the work over the workers of this Dask scheduler, such as tcp://head:8786; they need "
+        "the same folders and the same peelkit.",
+    )(wrapper)
+    return click.option(  # type: ignore[return-value]
+        "--workers",
+        type=click.IntRange(min=1),
+        default=None,
+        help="Spread the work over this many processes on this machine, each with one thread.",
+    )(wrapper)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from peelkit.parallel import cores
 
 # Relative accuracy of a prediction; far below any calibration error.
 EPSILON = 1e-6
@@ -75,7 +76,7 @@ def predict(
             do_wgridding=True,
             flip_v=True,
             divide_by_n=False,
-            nthreads=len(os.sched_getaffinity(0)),
+            nthreads=cores(),
         )
         total[:, used] += weight[used] * vis
     return total

@@ -1,0 +1,136 @@
+"""Pieces of work on Dask's workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peelkit.errors import DataError, EngineError
+from peelkit.spread import AHEAD, HERE, Machines, opened
+
+
+def square(item: int, shared: int) -> int:
+    return item * item + shared
+
+
+def slower_first(item: int, _: object) -> int:
+    time.sleep(0.2 * (item == 0))
+    return item
+
+
+def refuse(item: int, _: object) -> int:
+    raise DataError(f"{item}: will not do.")
+
+
+def die_once(item: Path, _: object) -> int:
+    """Kill the worker the first time."""
+    if not item.exists():
+        item.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def die(_: int, __: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_here_items_are_worked_on_one_after_another() -> None:
+    with opened(HERE) as spread:
+        assert list(spread.run(square, [1, 2, 3], shared=10)) == [11, 14, 19]
+
+
+def test_workers_give_the_same_in_the_same_order_and_take_items_as_they_need_them() -> None:
+    taken = []
+
+    def items() -> Iterator[int]:
+        for n in range(12):
+            taken.append(n)
+            yield n
+
+    with opened(Machines(workers=2)) as spread:
+        assert list(spread.run(square, items(), shared=1)) == [n * n + 1 for n in range(12)]
+        taken.clear()
+        results = spread.run(slower_first, items())
+        assert next(results) == 0
+        assert len(taken) <= AHEAD * spread.count
+        assert list(results) == list(range(1, 12))
+        with pytest.raises(DataError, match="1: will not do"):
+            list(spread.run(refuse, [1]))
+
+
+def test_a_worker_that_dies_is_survived_and_one_that_always_dies_is_reported(
+    tmp_path: Path,
+) -> None:
+    with opened(Machines(workers=2)) as spread:
+        pids = list(spread.run(die_once, [tmp_path / f"{n}" for n in range(3)]))
+        assert all(pid != os.getpid() for pid in pids)
+        with pytest.raises(EngineError, match="died over the same piece of work"):
+            list(spread.run(die, [0]))
+        # The others go on.
+        assert list(spread.run(square, [3], shared=0)) == [9]
+
+
+def test_an_address_without_a_scheduler_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peelkit.spread.ANSWER_S", 1)
+    for address in (f"tcp://127.0.0.1:{free_port()}", "nonsense://x"):
+        with (
+            pytest.raises(EngineError, match="no scheduler answers at"),
+            opened(Machines(0, address)),
+        ):
+            pass
+
+
+def test_workers_of_a_scheduler_elsewhere_do_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    dask = [sys.executable, "-m", "dask"]
+    # All of them import what is sent around.
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    quiet = {
+        "cwd": tmp_path, "env": here, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL,
+    }  # fmt: skip
+    scheduler = subprocess.Popen(
+        [*dask, "scheduler", "--port", address.rpartition(":")[2], "--no-dashboard"], **quiet
+    )
+    workers: list[subprocess.Popen[bytes]] = []
+    try:
+        monkeypatch.setattr("peelkit.spread.ANSWER_S", 30)
+        monkeypatch.setattr("peelkit.spread.WORKERS_S", 1)
+        with pytest.raises(EngineError, match="has no workers"), opened(Machines(0, address)):
+            pass
+        monkeypatch.setattr("peelkit.spread.WORKERS_S", 60)
+        workers += [
+            subprocess.Popen(
+                [*dask, "worker", address, "--nthreads", "1", "--no-dashboard"], **quiet
+            )
+            for _ in range(2)
+        ]
+        with opened(Machines(0, address)) as spread:
+            assert list(spread.run(square, range(5), shared=0)) == [0, 1, 4, 9, 16]
+            spread.see([tmp_path])
+            with pytest.raises(EngineError, match="does not find"):
+                spread.see([tmp_path / "not there"])
+            results = spread.run(square, range(1000), shared=0)
+            next(results)
+            scheduler.kill()
+            with pytest.raises(EngineError, match="is gone"):
+                list(results)
+    finally:
+        for process in [*workers, scheduler]:
+            process.kill()
+            process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
