@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.io import ms
+from peelkit.io.usable import usable_weights
 from peelkit.selection import Selection
 
 
@@ -36,13 +37,9 @@ def check_corrected(
             hands = ms.parallel_hands(description.correlations)
             data = ms.get(main, "CORRECTED_DATA", chunk)[:, :, hands].astype(np.complex128)
             model = ms.get(main, "MODEL_DATA", chunk)[:, :, hands]
-            weight = ms.get(main, "WEIGHT", chunk)[:, None, hands] * np.ones(data.shape)
-            cross = ms.get(main, "ANTENNA1", chunk) != ms.get(main, "ANTENNA2", chunk)
-            cross &= ~ms.get(main, "FLAG_ROW", chunk)
-            weight[~cross] = 0
-            bad = ms.get(main, "FLAG", chunk)[:, :, hands] | ~np.isfinite(data)
-            weight[bad] = 0
-            data[bad] = 0
+            weight = usable_weights(main, chunk, hands).astype(np.float64)
+            weight[~np.isfinite(data)] = 0
+            data[weight == 0] = 0
             pieces = [
                 (weight * data * model.conj()).sum(axis=(0, 2)),
                 (weight * np.abs(model) ** 2).sum(axis=(0, 2)),

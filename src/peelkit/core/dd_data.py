@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from peelkit.core.dd_gains import Key, TimeAxis
 from peelkit.core.dd_gate import unique_times
 from peelkit.io import ms
+from peelkit.io.usable import sample_weights
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,6 @@ def blocks(selected: Rows, data_column: str, models: Sequence[str], main: Any) -
     info = selected.info
     position = np.full(int(selected.rows[-1]) + 1, -1, dtype=np.int64)
     position[selected.rows] = np.arange(selected.rows.size)
-    spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM", int(selected.rows[0]))
     bytes_per_sample = 120 + 40 * len(models)
     for description, chunk in ms.chunks(
         main, info, selected.rows, bytes_per_sample=bytes_per_sample
@@ -150,10 +150,6 @@ def blocks(selected: Rows, data_column: str, models: Sequence[str], main: Any) -
             flag |= (antenna1 == antenna2)[:, None, None]
             finite = np.isfinite(data)
             flag |= ~finite
-            if spectrum:
-                weight = ms.get(here, "WEIGHT_SPECTRUM", every)
-            else:
-                weight = np.broadcast_to(ms.get(here, "WEIGHT", every)[:, None, :], data.shape)
             yield Block(
                 selected.key(int(field), description.id),
                 int(field),
@@ -166,7 +162,7 @@ def blocks(selected: Rows, data_column: str, models: Sequence[str], main: Any) -
                 data if finite.all() else np.where(finite, data, 0),
                 {name: ms.get(here, name, every) for name in models},
                 flag,
-                np.where(flag, 0, weight),
+                np.where(flag, 0, sample_weights(here, every)),
             )
 
 

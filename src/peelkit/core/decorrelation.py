@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from peelkit.core.dd_bins import add_at
 from peelkit.io import ms
 from peelkit.io.survey import Survey
+from peelkit.io.usable import usable_weights
 
 
 def intervals(found: Survey, solint_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -65,12 +66,10 @@ def amplitude_over_model(
             hands = ms.parallel_hands(description.correlations)
             seen = ms.get(main, column, chunk)[:, :, hands]
             expected = ms.get(main, model, chunk)[:, :, hands]
-            flag = ms.get(main, "FLAG", chunk)[:, :, hands]
-            flag = flag | ms.get(main, "FLAG_ROW", chunk)[:, None, None] | ~np.isfinite(seen)
+            finite = np.isfinite(seen)
+            weight = np.where(finite, usable_weights(main, chunk, hands), 0.0)
+            seen = np.where(finite, seen, 0)
             one, two = ms.get(main, "ANTENNA1", chunk), ms.get(main, "ANTENNA2", chunk)
-            weight = np.where(flag, 0.0, ms.get(main, "WEIGHT", chunk)[:, None, hands])
-            weight = np.where((one == two)[:, None, None], 0.0, weight)
-            seen = np.where(flag, 0, seen)
             upper = (weight * (seen * expected.conj()).real).sum(axis=(1, 2))
             lower = (weight * np.abs(expected) ** 2).sum(axis=(1, 2))
             when = np.searchsorted(starts, ms.get(main, "TIME", chunk), side="right") - 1

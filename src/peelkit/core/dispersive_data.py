@@ -14,6 +14,7 @@ from peelkit.core.dispersive import Cross
 from peelkit.errors import DataError
 from peelkit.io import ms
 from peelkit.io.survey import C_M_S
+from peelkit.io.usable import usable_weights
 
 METRES = {"m": 1.0, "": 1.0, "km": 1e3}
 LAMBDAS = {"lambda": 1.0, "klambda": 1e3, "Mlambda": 1e6}
@@ -135,8 +136,8 @@ def sums(
 ) -> Cross:
     """Sums of an interval over time, for each baseline.
 
-    Of ``column`` against MODEL_DATA; flagged samples, autocorrelations, weights of zero and baselines
-    outside ``uvrange`` are left out.
+    Of ``column`` against MODEL_DATA; flagged samples and rows, autocorrelations, weights of zero and
+    baselines outside ``uvrange`` are left out.
     """
     n_antenna = len(info.antennas)
     cross = Cross.empty(n_antenna, layout.freq_hz.size, layout.hands)
@@ -153,8 +154,8 @@ def sums(
             hands = ms.parallel_hands(description.correlations)
             data = ms.get(main, column, chunk)[:, :, hands].astype(np.complex128)
             model = ms.get(main, "MODEL_DATA", chunk)[:, :, hands].astype(np.complex128)
-            weight = _weights(main, chunk, hands, data.shape)
-            good = ~ms.get(main, "FLAG", chunk)[:, :, hands] & np.isfinite(data) & (weight > 0)
+            weight = usable_weights(main, chunk, hands).astype(np.float64)
+            good = np.isfinite(data) & (weight > 0)
             good &= layout.used[where][None, :, None]
             good &= within(uvrange, ms.get(main, "UVW", chunk), layout.freq_hz[where])[:, :, None]
             weight = np.where(good, weight, 0.0)
@@ -168,15 +169,6 @@ def sums(
             np.add.at(cross.data, place, (weight * np.abs(data) ** 2).sum(axis=1))
             np.add.at(cross.samples, place, good.sum(axis=1))
     return cross
-
-
-def _weights(
-    main: Any, rows: NDArray[np.int64], hands: NDArray[np.intp], shape: tuple[int, ...]
-) -> NDArray[np.float64]:
-    if ms.has_cells(main, "WEIGHT_SPECTRUM", int(rows[0])):
-        return ms.get(main, "WEIGHT_SPECTRUM", rows)[:, :, hands].astype(np.float64)
-    weight = ms.get(main, "WEIGHT", rows)[:, hands].astype(np.float64)
-    return np.broadcast_to(weight[:, None, :], shape)
 
 
 def within(

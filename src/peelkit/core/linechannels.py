@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from peelkit.errors import DataError
 from peelkit.io import ms
+from peelkit.io.usable import usable_weights
 
 # A channel with line has so many sigma more power than those without.
 FOUND_SIGMA = 5.0
@@ -83,9 +84,8 @@ def find_lines(
                 continue
             hands = ms.parallel_hands(description.correlations)
             data = ms.get(main, column, chunk)[:, :, hands]
-            flag = ms.get(main, "FLAG", chunk)[:, :, hands] | ~np.isfinite(data)
-            weight = np.where(flag, 0.0, ms.get(main, "WEIGHT", chunk)[:, None, hands])
-            weight[ms.get(main, "ANTENNA1", chunk) == ms.get(main, "ANTENNA2", chunk)] = 0.0
+            weight = usable_weights(main, chunk, hands)
+            weight = np.where(np.isfinite(data), weight, 0.0)
             squared = np.where(weight > 0, np.abs(data) ** 2, 0.0)
             shape = (data.shape[1], data.shape[2])
             power[spw] = power.get(spw, np.zeros(shape)) + (weight * squared).sum(axis=0)

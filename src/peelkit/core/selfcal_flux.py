@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.io import ms
+from peelkit.io.usable import usable_weights
 
 # Bins of baseline length, and the fine ones that they are made of.
 BINS, FINE_BINS = 10, 2000
@@ -73,12 +74,11 @@ def data_over_model(
             inside = np.zeros(len(info.spws[description.spw].freq_hz), dtype=bool)
             for first, last in channels[description.spw]:
                 inside[first : last + 1] = True
-            data, model, flag = (
+            data, model = (
                 ms.get(main, name, chunk)[:, inside][:, :, hands]
-                for name in ("CORRECTED_DATA", "MODEL_DATA", "FLAG")
+                for name in ("CORRECTED_DATA", "MODEL_DATA")
             )
-            weight = np.where(flag, 0.0, ms.get(main, "WEIGHT", chunk)[:, None, hands])
-            weight[ms.get(main, "ANTENNA1", chunk) == ms.get(main, "ANTENNA2", chunk)] = 0.0
+            weight = usable_weights(main, chunk, hands, inside)
             data = np.where(weight > 0, data, 0.0)
             uvw = ms.get(main, "UVW", chunk)
             which = np.searchsorted(edges, np.hypot(uvw[:, 0], uvw[:, 1]), side="right") - 1

@@ -20,6 +20,7 @@ from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
 from peelkit.io.image import Image, read_image
 from peelkit.io.survey import Survey, survey
+from peelkit.io.usable import usable_weights
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
 from peelkit.selection import Selection
@@ -194,11 +195,9 @@ def model_signal(
             for first, last in channels[description.spw]:
                 inside[first : last + 1] = True
             model = ms.get(main, column, chunk)[:, inside][:, :, hands]
-            flag = ms.get(main, "FLAG", chunk)[:, inside][:, :, hands]
-            flag = flag | ms.get(main, "FLAG_ROW", chunk)[:, None, None] | ~np.isfinite(model)
-            weight = np.where(flag, 0.0, ms.get(main, "WEIGHT", chunk)[:, None, hands])
+            weight = usable_weights(main, chunk, hands, inside)
+            weight = np.where(np.isfinite(model), weight, 0.0)
             one, two = ms.get(main, "ANTENNA1", chunk), ms.get(main, "ANTENNA2", chunk)
-            weight = np.where((one == two)[:, None, None], 0.0, weight)
             squared = np.where(weight > 0, np.abs(model) ** 2, 0.0)
             trivial &= bool(np.all((squared[weight > 0] == 0) | (model[weight > 0] == 1)))
             for antenna in (one, two):

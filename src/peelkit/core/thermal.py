@@ -25,6 +25,7 @@ from peelkit.engines.casa import MOSAIC_PB_LIMIT, Imaging
 from peelkit.io import ms
 from peelkit.io.image import Image, read_image
 from peelkit.io.survey import C_M_S
+from peelkit.io.usable import sample_weights
 from peelkit.selection import Selection
 
 NATURAL, UNIFORM, BRIGGS = "natural", "uniform", "briggs"
@@ -341,7 +342,7 @@ def _pieces(
             where = channel_ids(channels[description.spw])
             per_m = info.spws[description.spw].freq_hz[where] / C_M_S
             flag = ms.get(main, "FLAG", chunk)[:, where][:, :, hands]
-            weight = _weights(main, chunk, where, hands)
+            weight = sample_weights(main, chunk, hands, where)
             uvw = ms.get(main, "UVW", chunk)
             left_out = ms.get(main, "FLAG_ROW", chunk).astype(bool)
             left_out |= ms.get(main, "ANTENNA1", chunk) == ms.get(main, "ANTENNA2", chunk)
@@ -357,15 +358,6 @@ def _pieces(
                 variance,
                 ms.get(main, "FIELD_ID", chunk),
             )
-
-
-def _weights(
-    main: Any, rows: NDArray[np.int64], where: NDArray[np.intp], hands: NDArray[np.intp]
-) -> NDArray[np.floating[Any]]:
-    if ms.has_cells(main, "WEIGHT_SPECTRUM", int(rows[0])):
-        return ms.get(main, "WEIGHT_SPECTRUM", rows)[:, where][:, :, hands]
-    one = ms.get(main, "WEIGHT", rows)[:, None, hands]
-    return np.broadcast_to(one, (rows.size, where.size, hands.size))
 
 
 def channel_ids(ranges: list[tuple[int, int]]) -> NDArray[np.intp]:

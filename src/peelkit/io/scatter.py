@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import digamma
 
 from peelkit.io import ms
+from peelkit.io.usable import usable_weights
 
 # Rows of one data description that are looked at, at most: the scatter needs no more.
 MOST_ROWS = 100_000
@@ -150,13 +151,8 @@ def _add_chunk(
     first, second = first[pairs], second[pairs]
     hands = ms.parallel_hands(description.correlations)
     data = ms.get(main, column, rows)[:, inside][:, :, hands]
-    flag = ms.get(main, "FLAG", rows)[:, inside][:, :, hands]
-    flag = flag | ms.get(main, "FLAG_ROW", rows)[:, None, None] | ~np.isfinite(data)
-    if ms.has_cells(main, "WEIGHT_SPECTRUM", int(rows[0])):
-        weight = ms.get(main, "WEIGHT_SPECTRUM", rows)[:, inside][:, :, hands]
-    else:
-        weight = np.broadcast_to(ms.get(main, "WEIGHT", rows)[:, None, hands], data.shape)
-    flag |= ~(weight > 0)
+    weight = usable_weights(main, rows, hands, inside)
+    flag = ~np.isfinite(data) | (weight == 0)
     variance = np.divide(1.0, weight, out=np.zeros(data.shape), where=~flag)
     data = np.where(flag, 0, data)
     change, bad = data[second] - data[first], flag[first] | flag[second]

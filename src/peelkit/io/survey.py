@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from peelkit.errors import DataError
 from peelkit.io import ms
+from peelkit.io.usable import sample_weights
 from peelkit.progress import Progress
 from peelkit.selection import Selection
 
@@ -257,10 +258,7 @@ def _read_chunk(
     flag = ms.get(main, "FLAG", rows)[:, inside][:, :, hands]
     open_rows = ~ms.get(main, "FLAG_ROW", rows)
     unflagged = (~flag & open_rows[:, None, None]).astype(np.float32)
-    if ms.has_cells(main, "WEIGHT_SPECTRUM", int(rows[0])):
-        weight = ms.get(main, "WEIGHT_SPECTRUM", rows)[:, inside][:, :, hands]
-    else:
-        weight = np.broadcast_to(ms.get(main, "WEIGHT", rows)[:, None, hands], unflagged.shape)
+    weight = sample_weights(main, rows, hands, inside)
     positive = np.where((unflagged > 0) & (weight > 0), weight, np.nan)
     none = np.isnan(positive).all(axis=(1, 2))
     positive[none] = 0.0
