@@ -56,10 +56,7 @@ def check_corrected(
 
 
 def _figures(spw: int, sums: list[NDArray[Any]], ranges: list[tuple[int, int]]) -> dict[str, Any]:
-    inside = np.zeros(sums[0].size, dtype=bool)
-    for first, last in ranges:
-        inside[first : last + 1] = True
-    inside &= sums[4] > 0
+    inside = ms.channel_mask(ranges, sums[0].size) & (sums[4] > 0)
     cross, power, residual, weight, count = (one[inside] for one in sums)
     ratio = cross.sum() / power.sum()
     spectrum = np.abs(cross / power)

@@ -111,10 +111,7 @@ def _line(
     ranges: list[tuple[int, int]],
 ) -> Line | None:
     total = weight.sum(axis=1)
-    usable = np.zeros(total.size, dtype=bool)
-    for first, last in ranges:
-        usable[first : last + 1] = True
-    usable &= total > 0
+    usable = ms.channel_mask(ranges, total.size) & (total > 0)
     if usable.sum() < LEAST_CHANNELS:
         return None
     spectrum = np.divide(power.sum(axis=1), total, out=np.zeros_like(total), where=total > 0)

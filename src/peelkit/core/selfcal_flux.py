@@ -71,9 +71,8 @@ def data_over_model(
             if description.spw not in channels:
                 continue
             hands = ms.parallel_hands(description.correlations)
-            inside = np.zeros(len(info.spws[description.spw].freq_hz), dtype=bool)
-            for first, last in channels[description.spw]:
-                inside[first : last + 1] = True
+            n_chan = len(info.spws[description.spw].freq_hz)
+            inside = ms.channel_mask(channels[description.spw], n_chan)
             data, model = (
                 ms.get(main, name, chunk)[:, inside][:, :, hands]
                 for name in ("CORRECTED_DATA", "MODEL_DATA")

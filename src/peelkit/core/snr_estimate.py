@@ -191,9 +191,8 @@ def model_signal(
             hands = ms.parallel_hands(description.correlations)
             if not ms.has_cells(main, column, int(chunk[0])):
                 return None
-            inside = np.zeros(len(info.spws[description.spw].freq_hz), dtype=bool)
-            for first, last in channels[description.spw]:
-                inside[first : last + 1] = True
+            n_chan = len(info.spws[description.spw].freq_hz)
+            inside = ms.channel_mask(channels[description.spw], n_chan)
             model = ms.get(main, column, chunk)[:, inside][:, :, hands]
             weight = usable_weights(main, chunk, hands, inside)
             weight = np.where(np.isfinite(model), weight, 0.0)

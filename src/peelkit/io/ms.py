@@ -147,6 +147,14 @@ class MsInfo:
         return parse_ids(selection.scan, [""] * len(self.scans), kind="scan", ids=self.scans)
 
 
+def channel_mask(ranges: Sequence[tuple[int, int]], n_chan: int) -> NDArray[np.bool_]:
+    """Which channels are in the inclusive ``ranges``, shape (chan,)."""
+    inside = np.zeros(n_chan, dtype=bool)
+    for first, last in ranges:
+        inside[first : last + 1] = True
+    return inside
+
+
 def _listing(names: frozenset[str]) -> str:
     return (
         ", ".join(sorted(name for name in names if name.endswith("DATA")))

@@ -101,9 +101,8 @@ def measure_scatter(
     sums: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     with ms.opened(info.path) as main:
         for description, chunk in ms.chunks(main, info, _sample(main, info, rows)):
-            inside = np.zeros(len(info.spws[description.spw].freq_hz), dtype=bool)
-            for first, last in channels[description.spw]:
-                inside[first : last + 1] = True
+            n_chan = len(info.spws[description.spw].freq_hz)
+            inside = ms.channel_mask(channels[description.spw], n_chan)
             chi2, count = sums.setdefault(
                 description.spw,
                 (np.zeros((n_antenna, n_antenna)), np.zeros((n_antenna, n_antenna))),

@@ -172,7 +172,7 @@ def survey(info: ms.MsInfo, selection: Selection, progress: Progress | None = No
     with ms.opened(info.path) as main:
         for description, chunk in ms.chunks(main, info, rows, bytes_per_sample=12):
             spw = info.spws[description.spw]
-            inside = _channel_mask(channels[description.spw], len(spw.freq_hz))
+            inside = ms.channel_mask(channels[description.spw], len(spw.freq_hz))
             piece = _read_chunk(main, description, chunk, inside)
             cross = piece["antenna1"] != piece["antenna2"]
             for name in ("antenna1", "antenna2"):
@@ -241,13 +241,6 @@ def _executions(tallies: Mapping[tuple[int, int, int, int], _Tally]) -> dict[int
         else:
             groups.append((high, [observation]))
     return {one: min(group) for _, group in groups for one in group}
-
-
-def _channel_mask(ranges: list[tuple[int, int]], n_chan: int) -> NDArray[np.bool_]:
-    inside = np.zeros(n_chan, dtype=bool)
-    for first, last in ranges:
-        inside[first : last + 1] = True
-    return inside
 
 
 def _read_chunk(
