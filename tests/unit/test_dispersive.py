@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from peelkit.core.dispersive import KINDS, TEC_RAD_HZ, Cross, Design
-from peelkit.core.dispersive_data import within
 from peelkit.core.dispersive_fit import Fit, fit
 
 N_ANTENNA = 10
@@ -131,12 +130,3 @@ def test_an_antenna_without_data_fails_and_another_reference_is_taken() -> None:
     assert found.failed[0].all() and not found.failed[1:].any()
     off = (found.x - (x - x[4]))[1:, 0] / np.where(np.arange(1, 10) == 4, 1, found.error[1:, 0])
     assert np.abs(off).max() < 4
-
-
-def test_uvrange_cuts_as_casa_does() -> None:
-    uvw = np.array([[100.0, 0, 5], [0, 1000.0, 5]])
-    freq = np.array([299792458.0, 2 * 299792458.0])
-    assert within("", uvw, freq).all()
-    assert within(">500m", uvw, freq).tolist() == [[False, False], [True, True]]
-    assert within("<0.15klambda", uvw, freq).tolist() == [[True, False], [False, False]]
-    assert within("0.15~1.5klambda,<50m", uvw, freq).tolist() == [[False, True], [True, False]]

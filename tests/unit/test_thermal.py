@@ -99,22 +99,6 @@ def test_the_first_taylor_term_of_a_line_is_its_least_squares_fit(rng):
     assert thermal.taylor_rms(weight[:1], weight[:1], x[:1], 2) == pytest.approx(sigma[0])
 
 
-@pytest.mark.parametrize(
-    ("text", "taken"),
-    [
-        ("", [True] * 4),
-        (">100m", [False, False, True, True]),
-        ("<0.5km", [True, True, True, False]),
-        ("100~500", [False, True, True, False]),
-        (">2.5klambda", [False, False, True, True]),
-        ("<60m, >1km", [True, False, False, True]),
-    ],
-)
-def test_uvrange_is_casa_s(text, taken):
-    lengths = np.array([50.0, 100.0, 300.0, 2000.0])
-    assert thermal.in_range(text, lengths, 10.0).tolist() == taken
-
-
 def test_weights_that_promise_too_much_noise_are_mended_and_reported(tmp_path, rng):
     path = tmp_path / "x.ms"
     make_ms(path, MsRecipe(n_antenna=8, n_time=12, sigma_jy=SIGMA))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core.dispersive import Cross
+from peelkit.core.uvrange import in_range
 from peelkit.errors import DataError
 from peelkit.io import ms
 from peelkit.io.survey import C_M_S
 from peelkit.io.usable import usable_weights
-
-METRES = {"m": 1.0, "": 1.0, "km": 1e3}
-LAMBDAS = {"lambda": 1.0, "klambda": 1e3, "Mlambda": 1e6}
 
 
 @dataclass(frozen=True)
@@ -73,14 +70,11 @@ def band(
         if item.id not in ddids:
             continue
         freq = info.spws[item.spw].freq_hz
-        mine = np.zeros(freq.size, dtype=bool)
-        for first, last in channels.get(item.spw, []):
-            mine[first : last + 1] = True
         slices[item.id] = slice(start, start + freq.size)
         spws[item.id] = item.spw
         start += freq.size
         freqs.append(freq)
-        used.append(mine)
+        used.append(ms.channel_mask(channels.get(item.spw, []), freq.size))
         hands.add(ms.parallel_hands(item.correlations).size)
     if len(hands) != 1 or 0 in hands:
         raise DataError(
@@ -157,7 +151,8 @@ def sums(
             weight = usable_weights(main, chunk, hands).astype(np.float64)
             good = np.isfinite(data) & (weight > 0)
             good &= layout.used[where][None, :, None]
-            good &= within(uvrange, ms.get(main, "UVW", chunk), layout.freq_hz[where])[:, :, None]
+            length = np.hypot(*ms.get(main, "UVW", chunk)[:, :2].T)[:, None]
+            good &= in_range(uvrange, length, layout.freq_hz[where] / C_M_S)[:, :, None]
             weight = np.where(good, weight, 0.0)
             data = np.where(good, data, 0.0)
             swap = one > two
@@ -169,27 +164,3 @@ def sums(
             np.add.at(cross.data, place, (weight * np.abs(data) ** 2).sum(axis=1))
             np.add.at(cross.samples, place, good.sum(axis=1))
     return cross
-
-
-def within(
-    uvrange: str, uvw_m: NDArray[np.float64], freq_hz: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Which samples (row, chan) are in CASA's ``uvrange``; pieces after commas add up."""
-    length = np.hypot(uvw_m[:, 0], uvw_m[:, 1])[:, None]
-    inside = np.zeros((uvw_m.shape[0], freq_hz.size), dtype=bool)
-    pieces = [piece.replace(" ", "") for piece in uvrange.split(",") if piece.strip()]
-    if not pieces:
-        return ~inside
-    for piece in pieces:
-        found = re.fullmatch(r"([<>]?)([\d.]+)(?:~([\d.]+))?([A-Za-z]*)", piece)
-        assert found is not None, "check_uvrange was here"
-        sign, first, second, unit = found.groups()
-        if unit in METRES:
-            scaled = np.broadcast_to(length / METRES[unit], inside.shape)
-        else:
-            scaled = length * freq_hz / C_M_S / LAMBDAS[unit]
-        low, high = float(first), float(second or "inf")
-        if sign == "<":
-            low, high = 0.0, low
-        inside |= (scaled >= low) & (scaled <= high)
-    return inside

@@ -9,7 +9,6 @@ sigma_i those of the data's weights. Whether these are true is another question:
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from peelkit.core.dd_gate import Noise, scatter
 from peelkit.core.image_record import ImageRecord
 from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import grid_of
+from peelkit.core.uvrange import in_range
 from peelkit.engines.casa import MOSAIC_PB_LIMIT, Imaging
 from peelkit.io import ms
 from peelkit.io.image import Image, read_image
@@ -35,10 +35,6 @@ MOSAIC_POINTS = 64
 
 # Rows of each field and spw whose scatter is compared with their weights: the first.
 CHECKED_ROWS = 20_000
-
-# In metres, or in wavelengths; a bare number is in metres.
-LENGTHS = {"": 1.0, "m": 1.0, "km": 1e3}
-WAVELENGTHS = {"lambda": 1.0, "klambda": 1e3, "mlambda": 1e6}
 
 
 @dataclass
@@ -363,36 +359,6 @@ def _pieces(
 def channel_ids(ranges: list[tuple[int, int]]) -> NDArray[np.intp]:
     """Channels of inclusive ranges, each once."""
     return np.unique(np.concatenate([np.arange(low, high + 1) for low, high in ranges]))
-
-
-def in_range(text: str, length_m: NDArray[np.float64], per_m: float) -> NDArray[np.bool_]:
-    """Tell which baselines CASA's ``uvrange`` takes.
-
-    Parameters
-    ----------
-    text : str
-        Checked by `peelkit.selection.check_uvrange`; empty takes all.
-    length_m : ndarray, shape (row,)
-        Length in the uv plane [m].
-    per_m : float
-        Wavelengths in a metre, at the middle of the spw as in CASA.
-    """
-    if not text.strip():
-        return np.ones(length_m.shape, dtype=bool)
-    taken = np.zeros(length_m.shape, dtype=bool)
-    for piece in filter(None, (part.strip() for part in text.split(","))):
-        *numbers, unit = re.findall(r"[\d.]+|[a-zA-Z]*$", piece)[: 3 if "~" in piece else 2]
-        word = unit.lower()
-        length = length_m if word in LENGTHS else length_m * per_m
-        scale = LENGTHS[word] if word in LENGTHS else WAVELENGTHS[word]
-        limits = [float(number) * scale for number in numbers]
-        if piece.startswith(">"):
-            taken |= length > limits[0]
-        elif piece.startswith("<"):
-            taken |= length < limits[0]
-        else:
-            taken |= (length >= limits[0]) & (length <= limits[1])
-    return taken
 
 
 def rms(
