@@ -36,6 +36,14 @@ def test_metadata(two_spws: Path) -> None:
     assert info.spws[0].frame == "TOPO"
 
 
+def test_the_most_parallel_hands_of_some_spws(tmp_path: Path) -> None:
+    for n_corr, hands in ((1, 1), (2, 2), (4, 2)):
+        path = tmp_path / f"{n_corr}.ms"
+        make_ms(path, MsRecipe(n_antenna=3, n_scan=1, n_time=1, n_chan=(1, 1), n_corr=n_corr))
+        info = ms.read_info(path)
+        assert [info.n_hands(spws) for spws in ([], [1], [0, 1])] == [0, hands, hands]
+
+
 @pytest.mark.parametrize("chunk_bytes", [1, 4000, 10**9])
 def test_chunks_cover_every_row_once_and_have_one_shape(
     two_spws: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int

@@ -292,11 +292,7 @@ def _parang(info: ms.MsInfo, earlier: Earlier, options: ApplyOptions) -> tuple[b
 
 def _warnings(fitted: Sequence[Fitted], found: Survey, info: ms.MsInfo) -> list[str]:
     said = []
-    hands = max(
-        len(ms.parallel_hands(item.correlations))
-        for item in info.data_descriptions
-        if item.spw in found.spws()
-    )
+    hands = info.n_hands(found.spws())
     for item in fitted:
         name = item.table.path
         if item.interp.startswith("linearPD"):

@@ -140,11 +140,7 @@ def _solve(job: Job, term: Term, applied: list[Table], helper: dict[str, Any] | 
 
 
 def _counts(job: Job, table: CalTable) -> tuple[int, int]:
-    hands = max(
-        len(ms.parallel_hands(item.correlations))
-        for item in job.work.data_descriptions
-        if item.spw in job.found.spws()
-    )
+    hands = job.work.n_hands(job.found.spws())
     return table.counts(job.found.antennas, polarisations=hands)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from peelkit.core import selfcal_terms, snr, spwmaps
 from peelkit.core.selfcal_session import Best, Session
 from peelkit.engines import casa as engine
-from peelkit.io import ms
 from peelkit.io.caltable import GainTable, read_gain_table
 from peelkit.selection import casa_solint
 
@@ -207,12 +206,7 @@ def _one(
 
 def two_hands(session: Session) -> bool:
     """Whether the data have both parallel hands."""
-    spws = session.found.spws()
-    return any(
-        len(ms.parallel_hands(item.correlations)) > 1
-        for item in session.info.data_descriptions
-        if item.spw in spws
-    )
+    return session.info.n_hands(session.found.spws()) > 1
 
 
 def _count(stats: Mapping[str, Any], counts: dict[int, tuple[int, int]], two_hands: bool) -> None:

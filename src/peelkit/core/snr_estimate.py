@@ -78,18 +78,14 @@ def shares(info: ms.MsInfo, found: Survey, field: int) -> snr.Shares:
     weights: dict[int, float] = {}
     executions: dict[int, float] = {}
     seen: dict[int, set[int]] = {}
-    hands = 0
     for visit in found.visits:
         if visit.field == field:
             weight = float(visit.weight_sum.sum())
             weights[visit.spw] = weights.get(visit.spw, 0.0) + weight
             executions[visit.observation] = executions.get(visit.observation, 0.0) + weight
             seen.setdefault(visit.spw, set()).add(visit.observation)
-    for item in info.data_descriptions:
-        if item.spw in weights:
-            hands = max(hands, len(ms.parallel_hands(item.correlations)))
     part = [weights[spw] / sum(executions[o] for o in seen[spw]) for spw in sorted(weights)]
-    return snr.Shares(spw=part, two_hands=hands > 1)
+    return snr.Shares(spw=part, two_hands=info.n_hands(weights) > 1)
 
 
 def scan_length_s(found: Survey, field: int) -> float:

@@ -14,7 +14,7 @@ import os
 import re
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,13 @@ class MsInfo:
         """Selected spws and their channel ranges."""
         return parse_spw(
             selection.spw, [len(spw.freq_hz) for spw in self.spws], [s.name for s in self.spws]
+        )
+
+    def n_hands(self, spws: Collection[int]) -> int:
+        """Most parallel hands that the data of any of ``spws`` have; 0 without spws."""
+        return max(
+            (parallel_hands(d.correlations).size for d in self.data_descriptions if d.spw in spws),
+            default=0,
         )
 
     def scan_numbers(self, selection: Selection) -> list[int]:
