@@ -19,7 +19,7 @@ from peelkit.engines import casa as engine
 from peelkit.errors import DataError, EngineError, OptionError
 from peelkit.io import ms
 from peelkit.io.survey import survey
-from peelkit.selection import parse_spw
+from peelkit.selection import Selection
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def check(info: ms.MsInfo, how: str, fitspw: str, flag_list: Path | None) -> Non
     """Check the options before any work."""
     if fitspw and how != weights.STATWT:
         raise OptionError("--statwt-fitspw goes with --weights statwt; give both, or neither.")
-    parse_spw(fitspw, [len(spw.freq_hz) for spw in info.spws], [spw.name for spw in info.spws])
+    info.channels(Selection(spw=fitspw))
     if flag_list is not None and not flag_list.is_file():
         raise DataError(
             f"{flag_list}: no such list of flags; 'peelkit selfcal' proposes one as flag_proposals.txt."
@@ -62,13 +62,7 @@ def prepare(session: Session) -> None:
     if options.weights != weights.KEEP:
         session.progress.stage(f"weights: {options.weights}")
         channels = (
-            parse_spw(
-                options.statwt_fitspw,
-                [len(spw.freq_hz) for spw in work.spws],
-                [spw.name for spw in work.spws],
-            )
-            if options.statwt_fitspw
-            else None
+            work.channels(Selection(spw=options.statwt_fitspw)) if options.statwt_fitspw else None
         )
         record["weights"] = weights.reweigh(
             work, options.weights, session.casa, integration_s=session.found.integration_s,
