@@ -59,9 +59,6 @@ CONFIGURATIONS = {"A": 36400.0, "B": 11100.0, "C": 3400.0, "D": 1030.0}
 # at L and S band, in D at C and X band too (seed 003).
 UNIMPORTANT_BELOW_HZ = {"C": 4e9, "D": 12e9}
 
-# "Three or four times per hour" is enough there (seed 003).
-INSTRUMENTAL_INTERVAL_S = 3600.0 / 4
-
 # "Phase stability often deteriorates dramatically after about 10AM ... between this time and a couple of
 # hours after sundown" (seed 003).
 CONVECTION_FROM_HOUR, CONVECTION_AFTER_SUNSET_S = 10.0, 7200.0

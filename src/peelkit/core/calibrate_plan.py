@@ -19,9 +19,6 @@ from peelkit.io import ms
 from peelkit.io.frames import astropy_frame
 from peelkit.selection import Selection, parse_solint
 
-# What each term is, for people.
-MEANINGS = {"K": "delays", "B": "bandpass", "G": "gains", "T": "gains, both polarisations"}
-
 MINSNR = 3.0
 MINBLPERANT = 4
 

@@ -31,8 +31,8 @@ TRANSFER_LIMIT = {"VLA": 1000.0, "EVLA": 1000.0, "ALMA": 100.0}
 # A spw with this share of the weights is all there is.
 ALL_BUT = 0.99
 
-# Combinations from the least to the most averaging: what a failed solution falls back to.
-FALLBACKS = (("", "G"), ("", "T"), ("spw", "G"), ("spw", "T"))
+# Spws combined or not, and the type of gain, from the least to the most averaging.
+COMBINATIONS = (("", "G"), ("", "T"), ("spw", "G"), ("spw", "T"))
 
 
 def antenna_noise(rms: float, *, n_ant: int, on_source_s: float, solint_s: float) -> float:
@@ -243,7 +243,7 @@ def recommend_ladder(
 ) -> list[Rung]:
     """Recommend rounds, long to short: phases first, then amplitudes over a longer interval.
 
-    Each interval takes the least averaging that suffices (`FALLBACKS`); where none does, scans are
+    Each interval takes the least averaging that suffices (`COMBINATIONS`); where none does, scans are
     combined for the longest interval.
     """
     ladder: list[Rung] = []
@@ -260,9 +260,9 @@ def recommend_ladder(
 
 def _least_averaging(rows: Sequence[Row], solint: str, needed: float) -> Row | None:
     mine = [row for row in rows if row.solint == solint]
-    order = [*FALLBACKS]
+    order = [*COMBINATIONS]
     order += [(",".join(filter(None, (spw, extra))), hand)
-              for extra in ("field", "scan") for spw, hand in FALLBACKS]  # fmt: skip
+              for extra in ("field", "scan") for spw, hand in COMBINATIONS]  # fmt: skip
     for combine, gaintype in order:
         for row in mine:
             if (row.combine, row.gaintype) == (combine, gaintype) and row.snr >= needed:

@@ -24,7 +24,6 @@ from peelkit.io.scatter import Scatter, measure_scatter
 log = logging.getLogger(__name__)
 
 KEEP, STATWT, INITWEIGHTS = "keep", "statwt", "initweights"
-WAYS = (KEEP, STATWT, INITWEIGHTS)
 
 # Weights whose scale is off by more than this promise another S/N than the data have.
 SCALE_LIMIT = 2.0
