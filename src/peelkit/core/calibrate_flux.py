@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit.core.measure import robust_rms
 from peelkit.io.caltable import CalTable
-
-# Scatter from a median absolute deviation.
-MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def transfer(
         return None
     ratio = np.array([(mine[key] / theirs[key]) ** 2 for key in common])
     factor = float(np.median(ratio))
-    scatter = MAD_TO_SIGMA * float(np.median(np.abs(ratio - factor))) / factor
+    scatter = robust_rms(ratio) / factor
     # The median of n values has 1.25 times the error of their mean.
     error = math.sqrt(math.pi / 2) * scatter / math.sqrt(len(common))
     return Transfer(spw, factor, scatter, error, len(common))

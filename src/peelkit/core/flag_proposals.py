@@ -17,6 +17,7 @@ from astropy.time import Time
 from numpy.typing import NDArray
 
 from peelkit import sidecar
+from peelkit.core.measure import robust_rms
 from peelkit.core.solutions import AMPLITUDE_LIMIT, WEAK_ANTENNA
 from peelkit.io.caltable import GainTable
 
@@ -313,8 +314,7 @@ def _low(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     known = values[np.isfinite(values)]
     if known.size < 3:
         return np.zeros(values.shape, dtype=bool)
-    middle = float(np.median(known))
-    scatter = 1.4826 * float(np.median(np.abs(known - middle)))
+    middle, scatter = float(np.median(known)), robust_rms(known)
     with np.errstate(invalid="ignore"):
         return np.asarray(values < min(DECORRELATED * middle, middle - DEVIATIONS * scatter))
 
