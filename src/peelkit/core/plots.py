@@ -132,8 +132,8 @@ def model_check(check: dict[str, Any], path: Path) -> Path:
     figure = new_figure(figsize=(7, 5.5))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     above.stairs(
-        [item["model_jy"] for item in bins], edges, color=HANDS[0], lw=2, label="model, rms"
-    )
+        [item["model_jy"] for item in bins], edges, baseline=None, color=HANDS[0], lw=2, label="model, rms",
+    )  # fmt: skip
     middles = [sum(item["uv_m"]) / 2 for item in bins]
     errors = [item["error"] * item["model_jy"] for item in bins]
     above.errorbar(
