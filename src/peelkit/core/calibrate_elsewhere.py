@@ -16,6 +16,7 @@ import numpy as np
 
 from peelkit.core import commit
 from peelkit.core.calibrate_match import (
+    Match,
     antenna_ids,
     correspond,
     match_spws,
@@ -114,20 +115,21 @@ def apply_elsewhere(
         raise OptionError(f"--out {folder}: has the tables to apply; give another.")
     contents = [caltable.read_cal_table(item.path) for item in tables]
     # All that can be refused is refused before anything is made.
-    for item, content in zip(tables, contents, strict=True):
-        antenna_ids(content, info, found.antennas.tolist())
-        if not options.spwmap:
-            match_spws(content, info, found.spws(), item.spwmap, spans_of(found))
-        if options.spwmap:
-            _own_spwmap(options.spwmap, content, info, found.spws())
+    mapped = [
+        (
+            antenna_ids(content, info, found.antennas.tolist()),
+            _match(item, content, info, found, options.spwmap),
+        )
+        for item, content in zip(tables, contents, strict=True)
+    ]
     parameters = {**asdict(options), **asdict(selection), "overwrite": None}
     workspace, _ = open_workspace(
         folder, fingerprint(info, parameters), overwrite=options.overwrite
     )
     with workspace.closed_if_refused():
         fitted = [
-            _fit(item, content, info, found, options, workspace)
-            for item, content in zip(tables, contents, strict=True)
+            _fit(item, content, ids, match, info, found, options, workspace)
+            for item, content, (ids, match) in zip(tables, contents, mapped, strict=True)
         ]
         warnings = _warnings(fitted, found, info)
         progress.stage("copying the selected data")
@@ -197,27 +199,34 @@ def apply_elsewhere(
     )
 
 
+def _match(
+    table: Table,
+    content: caltable.CalTable,
+    info: ms.MsInfo,
+    found: Survey,
+    spwmap: Sequence[int],
+) -> Match:
+    """Spws of a table for those of the MS: the user's ``spwmap`` if there is one, else by frequency."""
+    spws = found.spws()
+    if not spwmap:
+        return match_spws(content, info, spws, table.spwmap, spans_of(found))
+    own = _own_spwmap(spwmap, content, info, spws)
+    ratios = {spw: info.spws[spw].centre_hz / (sum(content.bands_hz[own[spw]]) / 2) for spw in spws}
+    return Match(own, ratios, by_time=False)
+
+
 def _fit(
     table: Table,
     content: caltable.CalTable,
+    ids: dict[int, int],
+    match: Match,
     info: ms.MsInfo,
     found: Survey,
     options: ApplyOptions,
     workspace: Workspace,
 ) -> Fitted:
-    """Map spws and antennas of a table to those of the MS."""
-    ids = antenna_ids(content, info, found.antennas.tolist())
-    by_time = False
-    if not options.spwmap:
-        spwmap, ratios, by_time = match_spws(
-            content, info, found.spws(), table.spwmap, spans_of(found)
-        )
-    else:
-        spwmap = _own_spwmap(options.spwmap, content, info, found.spws())
-        ratios = {
-            spw: info.spws[spw].centre_hz / (sum(content.bands_hz[spwmap[spw]]) / 2)
-            for spw in found.spws()
-        }
+    """A table with the antennas ``ids`` and the spws ``match`` of the MS."""
+    spwmap, ratios, by_time = match
     path = table.path
     renumbered = any(old != new for old, new in ids.items())
     if renumbered:
