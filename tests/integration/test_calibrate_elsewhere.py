@@ -133,7 +133,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):  # fmt: skip
         result = CliRunner().invoke(
             cli, ["selfcal", f"{folder}/x.ms", "--field", "0", "--model", "point:1Jy", *words,
-                  "--no-plots", "--overwrite", "--out", f"{folder}/{out}"],
+                  "--no-plots", "--overwrite", "--out", f"{folder}/{out}",
+                  "--sidecar", f"{folder}/{out}.json"],
             catch_exceptions=False,
         )  # fmt: skip
         assert result.exit_code == 0, result.stderr
@@ -167,7 +168,13 @@ def test_gains_that_do_not_compare_tell_no_flux(
 
 @pytest.mark.parametrize(
     ("words", "reference"),
-    [("", "plain"), ("", "plain/G.cal"), ("--combine spw", "combined"), ("--pre", "band")],
+    [
+        ("", "plain"),
+        ("", "plain/G.cal"),
+        ("", "plain.json"),
+        ("--combine spw", "combined"),
+        ("--pre", "band"),
+    ],
 )
 def test_the_flux_is_found_with_the_same_solves_on_both(
     invoke, pair: Path, words: str, reference: str

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -46,6 +47,18 @@ class Table:
     interp: str = ""
     given: bool = False
 
+    @classmethod
+    def of(cls, item: Mapping[str, Any], folder: Path = Path()) -> Self:
+        """From its record in JSON; a path that is not absolute is in ``folder``."""
+        return cls(
+            folder / item["path"],
+            item["kind"],
+            item["calmode"],
+            tuple(item["spwmap"]),
+            item["interp"],
+            item["given"],
+        )
+
 
 @dataclass(frozen=True)
 class Earlier:
@@ -58,7 +71,8 @@ class Earlier:
     field : str
         Source that was solved; empty if it is not known.
     fluxes_jy : dict of float
-        Flux density of that source in each spw, where it is known.
+        Flux density of that source in each spw, where it is known; empty for rounds, whose source has
+        none that is known beforehand; None if nothing is known of the run.
     parang : bool
         Whether they were solved in the frame of the sky; None if it is not known.
     """
@@ -153,17 +167,7 @@ def _from_record(folder: Path) -> Earlier:
             raise DataError(
                 f"{path}: schema {record['schema']!r} is not {VERSION!r}; calibrate again."
             )
-        tables = tuple(
-            Table(
-                folder / item["path"],
-                item["kind"],
-                item["calmode"],
-                tuple(item["spwmap"]),
-                item["interp"],
-                item["given"],
-            )
-            for item in record["tables"]
-        )
+        tables = tuple(Table.of(item, folder) for item in record["tables"])
         earlier = Earlier(
             tables,
             record["field"],
@@ -187,18 +191,11 @@ def _from_sidecar(path: Path) -> Earlier:
         )
     # Of a calibration it is a result, of rounds a parameter.
     parang = results.get("parang", whole["parameters"].get("parang"))
+    # As `write_record` has them: rounds scale to no known flux.
+    fluxes_jy: dict[int, float] = {}
     if results.get("mode") == "calibrator":
-        tables = tuple(
-            Table(
-                Path(t["path"]),
-                t["kind"],
-                t["calmode"],
-                tuple(t["spwmap"]),
-                t["interp"],
-                t["given"],
-            )
-            for t in results["tables"]
-        )
+        tables = tuple(map(Table.of, results["tables"]))
+        fluxes_jy = {int(item["spw"]): float(item["flux_jy"]) for item in results["flux"]}
     else:
         tables = tuple(
             Table(Path(name), "", "", tuple(spwmap or ()), str(interp))
@@ -213,7 +210,7 @@ def _from_sidecar(path: Path) -> Earlier:
     for item in tables:
         read = caltable.read_cal_table(item.path)
         full.append(replace(item, kind=read.kind, calmode=item.calmode or calmode_of(read)))
-    return Earlier(tuple(full), parang=parang)
+    return Earlier(tuple(full), fluxes_jy=fluxes_jy, parang=parang)
 
 
 def _check_there(tables: Sequence[Table], named_by: Path) -> None:
