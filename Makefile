@@ -28,8 +28,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
 	@touch $@
 
+# Many small tables: in memory, where there is some, they cost nothing; on a busy disk minutes.
+TEST_TMP := $(shell free=$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $$4 }'); \
+	test "$${free:-0}" -gt 8000000 && test -w /dev/shm && mktemp -u -d -p /dev/shm peelkit-test.XXXXXX)
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	status=0; $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(TEST_TMP),--basetemp $(TEST_TMP)) \
+		|| status=$$?; rm -rf $(TEST_TMP); exit $$status
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m 'not casa and not quartical and not slow'
