@@ -5,7 +5,7 @@
 Everything is simulated, run interleaved on fresh copies, and measured stage by stage (wall time, CPU time, peak
 memory, bytes). Results are written after each measurement; a run that is stopped goes on where it was. At the end,
 or when the minutes are over, bench/README.md and its plots are written (also by ``python bench/report.py``).
-All of it takes about two hours on two idle cores, ``--quick`` (size 1, once) about a quarter of an hour. The
+All of it takes about three hours on two idle cores, ``--quick`` (size 1, once) about a quarter of an hour. The
 most important comes first.
 """
 
@@ -155,6 +155,16 @@ def plan(work: Path, results: Results, *, quick: bool, kinds: list[str]) -> Iter
                         )  # fmt: skip
 
 
+def before(results: Results) -> dict[str, float]:
+    """Seconds at size 1 of tasks that are alike, from what was measured in an earlier run."""
+    found: dict[str, float] = {}
+    for key, one in results.measurements.items():
+        if "whole" in one:
+            like = f"{'scale ' * key.startswith('scale/')}{one['variant']} {one['kind']}"
+            found[like] = one["whole"]["wall_s"] / one["size"]
+    return found
+
+
 def _limits(
     work: Path,
     results: Results,
@@ -199,7 +209,7 @@ def main() -> None:
     work = given.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     results = Results(given.results, fresh=given.fresh)
-    took: dict[str, float] = {}  # seconds at size 1 of tasks that are alike
+    took = before(results)
     left: list[str] = []
     for task in plan(work, results, quick=given.quick, kinds=given.kind or ["field", "mosaic"]):
         if task.key in results.measurements:
