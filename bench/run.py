@@ -174,9 +174,12 @@ def _limits(
     kinds: list[str],
 ) -> Iterator[Task]:
     repeats = 1 if quick else 3
-    small = "tiny" in kinds
-    yield Task("limit/copy", "copy", 1, lambda: limits.column_copy(
-        work, repeats=repeats, factor=1 if quick or small else limits.COPY_ROWS))  # fmt: skip
+    factor = limits.COPY_ROWS_QUICK if quick else limits.COPY_ROWS
+    if "tiny" in kinds:
+        factor = 1
+    yield Task(
+        "limit/copy", "copy", 1, lambda: limits.column_copy(work, repeats=repeats, factor=factor)
+    )
     for kind in kinds:
         for name in ("predict", "solve"):
             if not limits.has_helper(f"{name}_limit"):
