@@ -28,6 +28,7 @@ import chains
 import limits
 import report
 from datasets import AXES, SIZES, Dataset, Prepared, prepare
+from peelkit.errors import PeelkitError
 
 HERE = Path(__file__).parent
 REPEATS = 2
@@ -214,26 +215,32 @@ def main() -> None:
     results = Results(given.results, fresh=given.fresh)
     took = before(results)
     left: list[str] = []
-    for task in plan(work, results, quick=given.quick, kinds=given.kind or ["field", "mosaic"]):
-        if task.key in results.measurements:
-            continue
-        spent = (time.monotonic() - started) / 60
-        expected = (
-            took.get(task.like, took.get(task.like.removeprefix("scale "), 0.0)) * task.size / 60
-        )
-        if given.minutes is not None and spent + expected >= given.minutes:
-            left.append(task.key)
-            continue
-        begun = time.monotonic()
-        sys.stderr.write(f"{spent:6.1f} min  {task.key}\n")
-        results.add(task.key, task.run())
-        took[task.like] = (time.monotonic() - begun) / task.size
-    results.content["left_out"] = left
-    results.write()
-    report.write(results.content, given.results.parent)
-    sys.stderr.write(
-        f"{(time.monotonic() - started) / 60:6.1f} min  done; {given.results.parent}/README.md\n"
-    )
+    try:
+        for task in plan(work, results, quick=given.quick, kinds=given.kind or ["field", "mosaic"]):
+            if "failed" not in results.measurements.get(task.key, {"failed": "not run"}):
+                continue
+            spent = (time.monotonic() - started) / 60
+            alike = took.get(task.like, took.get(task.like.removeprefix("scale "), 0.0))
+            if given.minutes is not None and spent + alike * task.size / 60 >= given.minutes:
+                left.append(task.key)
+                continue
+            begun = time.monotonic()
+            sys.stderr.write(f"{spent:6.1f} min  {task.key}\n")
+            try:
+                found = task.run()
+            except (SystemExit, subprocess.CalledProcessError, PeelkitError) as error:
+                found = {"failed": str(error)}
+            if "failed" in found:
+                sys.stderr.write(f"            {found['failed']}\n")
+            results.add(task.key, found)
+            took[task.like] = (time.monotonic() - begun) / task.size
+    finally:
+        # Also of a run that is interrupted.
+        results.content["left_out"] = left
+        results.write()
+        report.write(results.content, given.results.parent)
+    minutes = (time.monotonic() - started) / 60
+    sys.stderr.write(f"{minutes:6.1f} min  done; {given.results.parent}/README.md\n")
 
 
 if __name__ == "__main__":
