@@ -234,6 +234,9 @@ def main() -> None:
                 sys.stderr.write(f"            {found['failed']}\n")
             results.add(task.key, found)
             took[task.like] = (time.monotonic() - begun) / task.size
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; started again it goes on\n")
+        raise SystemExit(130) from None
     finally:
         # Also of a run that is interrupted.
         results.content["left_out"] = left
