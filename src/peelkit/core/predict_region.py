@@ -30,6 +30,7 @@ from peelkit.io.region import read_regions
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
 from peelkit.selection import Selection
+from peelkit.spread import HERE, Machines, opened
 
 COMMAND = "predict-region"
 
@@ -88,7 +89,12 @@ class PredictOptions:
 
 
 def predict_region(
-    path: Path, selection: Selection, options: PredictOptions, progress: Progress | None = None
+    path: Path,
+    selection: Selection,
+    options: PredictOptions,
+    progress: Progress | None = None,
+    *,
+    machines: Machines = HERE,
 ) -> Outcome:
     """Predict the model in each region, what is left, and the whole, into columns.
 
@@ -101,15 +107,19 @@ def predict_region(
         column had.
     options : PredictOptions
         See there.
+    machines : Machines
+        Where visibilities are computed; this process reads and writes the MS.
 
     Raises
     ------
-    OptionError, DataError
-        If options, MS, images or regions will not do.
+    OptionError, DataError, EngineError
+        If options, MS, images, regions or machines will not do.
     """
     progress = progress or Progress()
     if options.least_rest and options.predictor == "tclean":
         raise OptionError("--least-rest: goes with --predictor ducc only.")
+    if machines.several and options.predictor == "tclean":
+        raise OptionError("--workers, --dask-address: go with --predictor ducc only.")
     if ":" in selection.spw:
         raise OptionError(
             f"spw {selection.spw!r}: channels cannot be selected; all of a spw are predicted."
@@ -162,7 +172,8 @@ def predict_region(
         part.column: choice.sky for part, choice in zip(parts, choices, strict=True)
     }
     engine = None
-    with commit.recorded_step(path, COMMAND) as step:
+    # Machines first: if there are none, the MS is not touched.
+    with opened(machines) as spread, commit.recorded_step(path, COMMAND) as step:
         for name in columns:
             step = journal.new_column(path, step, name)
         _fill(info, rows, {name: step.replaced.get(name) for name in columns})
@@ -179,7 +190,8 @@ def predict_region(
             progress.stage("predicting", total=rows.size)
             predict_columns(
                 info, skies, rows=rows, beam=beam, total=options.all_column,
-                unwritten=None if options.rest_column else rest, progress=progress,
+                unwritten=None if options.rest_column else rest,
+                spread=spread if machines.several else None, progress=progress,
             )  # fmt: skip
             progress.stage("checking the sum")
             closure = _closure(
