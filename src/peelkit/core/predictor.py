@@ -221,7 +221,7 @@ class Predictor:
             turned = np.empty_like(mine)
             for one in group:
                 here = slice(None) if len(group) == 1 else samples.fields[rows] == one
-                turned[here] = mine[here] @ (bases[one] @ sky.grid.basis.T)
+                turned[here] = np.einsum("ij,jk->ik", mine[here], bases[one] @ sky.grid.basis.T)
             yield _View(
                 rows, turned, mine[:, 2], freq, freq * mean[group[0]],
                 None if self.beam is None else bases[group[0]],
