@@ -10,15 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peelkit import sidecar
-from peelkit.core import columns, commit, modelcol
+from peelkit.core import columns, commit
 from peelkit.core.columns import Audit, Groups, Term
-from peelkit.core.skymodel import SkyModel, sky_model
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms, virtual
@@ -26,6 +25,11 @@ from peelkit.io.virtual import RealModel
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
 from peelkit.selection import Selection
+from peelkit.spread import HERE, Machines, opened
+
+# What only a comparison with images needs is imported there: astropy takes longer than copying a small column.
+if TYPE_CHECKING:
+    from peelkit.core.skymodel import SkyModel
 
 COMMAND = "add-model-col"
 
@@ -92,8 +96,17 @@ class Finding:
     text: str
 
 
-def add_model_col(path: Path, column: str, options: Options, progress: Progress) -> Outcome:
+def add_model_col(
+    path: Path,
+    column: str,
+    options: Options,
+    progress: Progress,
+    *,
+    machines: Machines = HERE,
+) -> Outcome:
     """Write a column of model visibilities into the MS, after a look at what they are.
+
+    ``machines`` read, sum and audit; this process writes.
 
     Raises
     ------
@@ -140,10 +153,15 @@ def add_model_col(path: Path, column: str, options: Options, progress: Progress)
         _check_space(info)
         short = _short_baselines(info, terms, rows, groups, made, sky, options.flux_jy)
         limits = _limits(info, groups, sky, options.flux_jy)
+        # Machines first: if there are none, the MS is not touched.
+        spread = stack.enter_context(opened(machines)) if machines.several else None
+        if spread is not None:
+            spread.see([path, *(model.path for model in made.values())])
         with commit.recorded_step(path, COMMAND) as step:
             audit = columns.copy_column(
-                info, step, column, terms, rows, groups=groups, made=made, progress=progress
-            )
+                info, step, column, terms, rows, groups=groups, made=made, progress=progress,
+                spread=spread,
+            )  # fmt: skip
             findings = judge(info, audit, short, limits)
             _refuse(path, options.expression, findings, options.allow)
             ms.add_history(
@@ -215,7 +233,10 @@ def _rows(info: ms.MsInfo, selection: Selection) -> NDArray[np.int64]:
 
 
 def _sky(paths: Sequence[Path], info: ms.MsInfo) -> SkyModel:
-    sky = sky_model(modelcol.read_models(paths))
+    from peelkit.core.modelcol import read_models
+    from peelkit.core.skymodel import sky_model
+
+    sky = sky_model(read_models(paths))
     if len(sky.freq_hz) == 1 and not sky.freq_hz[0]:
         # One image without a frequency: that of the data.
         middle = np.mean([spw.centre_hz for spw in info.spws])
@@ -293,7 +314,6 @@ def _short_baselines(
 ) -> dict[int, Short]:
     """Amplitudes on the shortest baselines of each group, and what the model image gives there."""
     chosen = _short_rows(info, rows, groups)
-    predictor = modelcol.Predictor(info)
     result = {}
     with ExitStack() as stack:
         main = stack.enter_context(ms.opened(info.path))
@@ -309,8 +329,10 @@ def _short_baselines(
             expected: float | None = flux_jy
             centred = False
             if sky is not None:
-                where = modelcol.Samples.read(main, mine, description.spw)
-                model = np.abs(predictor.visibilities(sky, where))[:, :, None]
+                from peelkit.core.predictor import Predictor, Samples
+
+                where = Samples.read(main, mine, description.spw)
+                model = np.abs(Predictor(info).visibilities(sky, where))[:, :, None]
                 expected = _rms(np.broadcast_to(model, used.shape)[used])
                 centred = _centred(info, sky, int(groups.fields[number]))
             result[number] = Short(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from peelkit.errors import DataError, OptionError
 from peelkit.io import journal, ms
 from peelkit.io.virtual import RealModel
 from peelkit.progress import Progress
+from peelkit.spread import Spread
 
 # Columns of the MS definition (version 2) that a command of the user's does not write.
 _STANDARD = (
@@ -28,6 +31,9 @@ _STANDARD = (
 STANDARD = frozenset(_STANDARD.split())
 # Under this name the journal keeps a replaced column.
 KEPT = re.compile(r".*_BEFORE_\d+$")
+
+# Workers get larger ones: each opens the MS anew.
+SPREAD_SAMPLE_BYTES = 24
 
 # Bytes of a sample that chunks are reckoned with: chunks of some 5 MB stay in the cache of a
 # processor, and are copied half again as fast as those of 64 MB.
@@ -149,6 +155,11 @@ class Groups:
     of_row: NDArray[np.int32]
     rows: NDArray[np.int64]
 
+    @property
+    def without_rows(self) -> Groups:
+        """Fields and spws only."""
+        return replace(self, of_row=self.of_row[:0])
+
     @classmethod
     def of(cls, info: ms.MsInfo, rows: NDArray[np.int64]) -> Groups:
         """Find the groups that have some of ``rows``."""
@@ -198,6 +209,21 @@ class Audit:
         self.default_rows = np.zeros(size, dtype=np.int64)
         self.default_samples = np.zeros(size, dtype=np.int64)
         self.max_jy = np.zeros(size)
+        self._buffer = np.empty(0, dtype=np.float32)
+
+    def merge(self, other: Audit) -> None:
+        """Take in the figures of other chunks of the same groups."""
+        for name in ("samples", "zeros", "nans", "default_rows", "default_samples"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.nonzero |= other.nonzero
+        np.maximum(self.max_jy, other.max_jy, out=self.max_jy)
+
+    def _amplitude(self, values: NDArray[Any]) -> NDArray[np.floating[Any]]:
+        """Amplitudes, in memory that is used again."""
+        if self._buffer.size < values.size or self._buffer.dtype != values.real.dtype:
+            self._buffer = np.empty(values.size, dtype=values.real.dtype)
+        out = self._buffer[: values.size].reshape(values.shape)
+        return np.abs(values, out=out)
 
     def add(
         self,
@@ -224,20 +250,23 @@ class Audit:
         """
         size = self.samples.size
         n_row, n_chan, n_corr = values.shape
-        parallel = values[:, :, _as_slice(hands)]
-        amplitude = np.abs(parallel)
+        # Of all hands, hand by hand from there: twice as fast as of the parallel ones, which lie apart.
+        amplitude = self._amplitude(values)
         numbers = values.reshape(n_row, -1).view(values.real.dtype)
         if not (math.isfinite(numbers.max()) and math.isfinite(numbers.min())):
             bad = ~np.isfinite(values)
             self.nans += _sums(group, bad.sum(axis=(1, 2)), size)
-            largest = np.where(np.isfinite(amplitude), amplitude, 0).reshape(n_row, -1).max(axis=1)
-        else:
-            largest = amplitude.reshape(n_row, -1).max(axis=1)
-        np.maximum.at(self.max_jy, group, largest)
+            np.copyto(amplitude, 0, where=~np.isfinite(amplitude))
+        one, other = amplitude[:, :, hands[0]], amplitude[:, :, hands[-1]]
+        largest = np.maximum(one, other).max(axis=1)
+        # One figure for each run of rows of a group: most are long.
+        edges = np.append(0, 1 + np.flatnonzero(np.diff(group)))
+        np.maximum.at(self.max_jy, group[edges], np.maximum.reduceat(largest, edges))
         self.samples += np.bincount(group, minlength=size) * n_chan * hands.size
-        if np.count_nonzero(amplitude) == amplitude.size:
-            self.nonzero[group] = True
+        if np.minimum(one, other).min() > 0:
+            self.nonzero[group[edges]] = True
         else:
+            amplitude = np.abs(values[:, :, _as_slice(hands)])
             used = ~read_flags()[:, :, _as_slice(hands)]
             self.zeros += _sums(group, ((amplitude == 0) & used).sum(axis=(1, 2)), size)
             some = ((amplitude != 0) & used).any(axis=(1, 2))
@@ -252,9 +281,11 @@ class Audit:
         hands: NDArray[np.intp],
         n_corr: int,
     ) -> None:
-        default = operand[:, :, hands[0]] == 1
-        if not default.any():
+        # Real parts first: half as many numbers.
+        first = operand[:, :, hands[0]]
+        if not (first.real == 1).any():
             return
+        default = first == 1
         for corr in range(n_corr):
             if corr != hands[0]:
                 default &= operand[:, :, corr] == (1 if corr in hands else 0)
@@ -346,7 +377,12 @@ class Chunk:
     shape: tuple[int, int]
 
 
-def shape_chunks(main: Any, info: ms.MsInfo, rows: NDArray[np.int64]) -> Iterator[Chunk]:
+def shape_chunks(
+    main: Any,
+    info: ms.MsInfo,
+    rows: NDArray[np.int64],
+    sample_bytes: int = CHUNK_SAMPLE_BYTES,
+) -> Iterator[Chunk]:
     """Split ``rows`` into chunks of bounded memory whose cells have one shape.
 
     Data descriptions of equal shape go together: where they alternate from integration to
@@ -361,7 +397,7 @@ def shape_chunks(main: Any, info: ms.MsInfo, rows: NDArray[np.int64]) -> Iterato
     for (n_chan, correlations), ids in kinds.items():
         index = np.flatnonzero(np.isin(ddids, ids))
         mine = rows[index]
-        row_bytes = n_chan * len(correlations) * CHUNK_SAMPLE_BYTES
+        row_bytes = n_chan * len(correlations) * sample_bytes
         for start, count in ms.row_ranges(mine.size, row_bytes):
             part = slice(start, start + count)
             yield Chunk(
@@ -380,11 +416,14 @@ def copy_column(
     groups: Groups,
     made: Mapping[str, RealModel],
     progress: Progress,
+    spread: Spread | None = None,
 ) -> Audit:
     """Write the sum of ``terms`` to the new column ``name`` at ``rows``.
 
     Other rows keep what a replaced column of that name had; in a column that was not there before
     they get 0, since a column without values in some rows cannot be read by anybody.
+
+    With ``spread`` its workers read the operands, sum and audit them; this process writes.
 
     Returns
     -------
@@ -396,19 +435,29 @@ def copy_column(
     audit = Audit(groups)
     with ExitStack() as stack:
         main = stack.enter_context(ms.opened(info.path, write=True))
-        reader = Reader(main, stack, made, step.replaced)
-        for chunk in shape_chunks(main, info, rows):
-            operands = [reader.get(term.column, chunk.rows) for term in terms]
-            values = evaluate(terms, operands)
-            audit.add(
-                values,
-                operands,
-                groups.of_row[chunk.index],
-                chunk.hands,
-                lambda here=chunk.rows: read_flags(main, here),  # type: ignore[misc]
+        if spread is None:
+            reader = Reader(main, stack, made, step.replaced)
+            for chunk in shape_chunks(main, info, rows):
+                group = groups.of_row[chunk.index]
+                values = _sum(main, reader, terms, chunk.rows, group, chunk.hands, audit)
+                ms.put(main, name, chunk.rows, values)
+                progress.advance(chunk.rows.size)
+        else:
+            shared = _Shared(
+                info.path.absolute(), tuple(terms), made, step.replaced, groups.without_rows
             )
-            ms.put(main, name, chunk.rows, values)
-            progress.advance(chunk.rows.size)
+            waiting: deque[NDArray[np.int64]] = deque()
+
+            def items() -> Iterator[_Item]:
+                for chunk in shape_chunks(main, info, rows, SPREAD_SAMPLE_BYTES):
+                    waiting.append(chunk.rows)
+                    yield _Item(chunk.rows, groups.of_row[chunk.index], chunk.hands)
+
+            for values, figures in spread.run(_read_and_sum, items(), shared=shared):
+                done = waiting.popleft()
+                ms.put(main, name, done, values)
+                audit.merge(figures)
+                progress.advance(done.size)
         if rows.size < info.n_rows:
             others = np.ones(info.n_rows, dtype=bool)
             others[rows] = False
@@ -420,6 +469,53 @@ def copy_column(
                 ms.put(main, name, chunk.rows, values)
                 progress.advance(chunk.rows.size)
     return audit
+
+
+def _sum(
+    main: Any,
+    reader: Reader,
+    terms: Sequence[Term],
+    rows: NDArray[np.int64],
+    group: NDArray[np.integer[Any]],
+    hands: NDArray[np.intp],
+    audit: Audit,
+) -> NDArray[np.complex64]:
+    """Read the operands at some rows, audit their sum, and give it."""
+    operands = [reader.get(term.column, rows) for term in terms]
+    values = evaluate(terms, operands)
+    audit.add(values, operands, group, hands, lambda: read_flags(main, rows))
+    return values
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What every worker needs of the step."""
+
+    path: Path
+    terms: tuple[Term, ...]
+    made: Mapping[str, RealModel]
+    names: Mapping[str, str]
+    groups: Groups
+
+
+@dataclass(frozen=True)
+class _Item:
+    """Rows of one shape, their groups, and the indices of the parallel hands."""
+
+    rows: NDArray[np.int64]
+    group: NDArray[np.integer[Any]]
+    hands: NDArray[np.intp]
+
+
+def _read_and_sum(item: _Item, shared: _Shared) -> tuple[NDArray[np.complex64], Audit]:
+    """Work of a worker: it reads columns that nobody writes, without a lock, from the shared folder."""
+    audit = Audit(shared.groups)
+    with ExitStack() as stack:
+        main = stack.enter_context(ms.opened(shared.path))
+        reader = Reader(main, stack, shared.made, shared.names)
+        values = _sum(main, reader, shared.terms, item.rows, item.group, item.hands, audit)
+        # Not the reader's buffer, which goes with it.
+        return values.copy(), audit
 
 
 def read_flags(main: Any, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
