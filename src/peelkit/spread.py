@@ -6,6 +6,7 @@ Dask is imported only where workers were asked for: it takes a second.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,12 @@ Result = TypeVar("Result")
 
 # How long a scheduler may take to answer, and to have a worker [s].
 ANSWER_S, WORKERS_S = 15, 60
+
+# How long none of the workers that were started here may be there: each that dies is started again [s].
+RESTART_S = 600
+
+# How often it is looked whether there still are workers [s].
+LOOK_S = 2
 
 # Pieces that are sent out at a time, for each worker: one is worked on while the next one travels.
 AHEAD = 2
@@ -92,8 +99,9 @@ class Spread:
 class _DaskSpread(Spread):
     """Sends them to the workers of a scheduler."""
 
-    def __init__(self, client: Any, address: str) -> None:
+    def __init__(self, client: Any, address: str, patience_s: float) -> None:
         self._client = client
+        self._patience_s = patience_s
         self._address = address
         self._gone = False
         self.count = max(1, sum(client.nthreads().values()))
@@ -122,8 +130,25 @@ class _DaskSpread(Spread):
         from distributed.client import FutureCancelledError
         from distributed.comm import CommClosedError
 
+        alone_since: float | None = None
         try:
-            return future.result()
+            while True:
+                try:
+                    return future.result(timeout=LOOK_S)
+                except TimeoutError:
+                    if future.done():
+                        raise
+                # A scheduler without workers keeps the work for those that may come.
+                if self._client.nthreads():
+                    alone_since = None
+                    continue
+                now = time.monotonic()
+                alone_since = now if alone_since is None else alone_since
+                if now - alone_since > self._patience_s:
+                    raise EngineError(
+                        f"Dask: the scheduler at {self._address} has had no workers for {self._patience_s} s; "
+                        "nothing more is written. Start some, and run the command anew."
+                    )
         except KilledWorker as error:
             raise EngineError(
                 f"Dask: {error.last_worker.address} and other workers died over the same piece of work, "
@@ -207,7 +232,9 @@ def opened(machines: Machines) -> Iterator[Spread]:
             log.info(
                 "Dask at %s, %d threads: %s", address, len(client.nthreads()), client.dashboard_link
             )
-        yield _DaskSpread(client, address)
+        # Those started here are started again when they die, however often.
+        patience_s = WORKERS_S if machines.dask_address else RESTART_S
+        yield _DaskSpread(client, address, patience_s)
 
 
 def _check(client: Any, address: str) -> None:

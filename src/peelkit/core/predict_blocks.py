@@ -158,7 +158,7 @@ def _blocks(
         if work.stokes:
             vis_bytes = VIS_BYTES + 32 * columns
         row_bytes = info.spws[description.spw].freq_hz.size * vis_bytes + 200
-        for start, count in ms.row_ranges(mine.size, max(1, row_bytes // BLOCK_CHUNKS)):
+        for start, count in ms.row_ranges(mine.size, max(1, int(row_bytes / BLOCK_CHUNKS))):
             yield description, mine[start : start + count]
 
 
@@ -224,7 +224,7 @@ class _Writer:
         by_runs = rows.size >= RUN_ROWS * ends.size
         if not by_runs:
             # Rows here and there: fewer selections.
-            step *= BLOCK_CHUNKS
+            step *= 4
         start = 0
         while start < rows.size:
             end = min(rows.size, start + step)
