@@ -74,8 +74,9 @@ def run_chain(data: Prepared, variant: str, work: Path, *, rounds: int = ROUNDS)
 
 
 def _published(data: Prepared, folder: Path) -> tuple[Stage, list[Stage]]:
+    program = [sys.executable, HERE / "published.py"]
     return measure(
-        [sys.executable, HERE / "published.py", "sim.ms", "bright.reg", "out", "--like", data.like],
+        [*program, "sim.ms", "bright.reg", "out", "--like", data.like, "--mask", data.mask],
         cwd=folder,
         log=folder / "log",
     )

@@ -1,13 +1,13 @@
 """The published recipe (VLASS memo 23) with the same engines, as a yardstick: wall time and images.
 
-    python bench/published.py MS REGIONS OUTDIR --like SIDECAR
+    python bench/published.py MS REGIONS OUTDIR --like SIDECAR [--mask REGIONS]
 
 Everything is done as in the memo's scripts, in one process: image, one round of phase self-calibration (each
 field and spw by itself), image, copy of the model to a column, CLEAN model of each bright source predicted by
 tclean and copied, QuartiCal with G (phase, 10 s), K (delay, 10 s) and dE (complex, 100 s), image of the residual.
 Image size, cell, weights and phase centre are those of a peelkit image (SIDECAR of selfcal or of an image), so
-that only the method differs. One field or a mosaic. Times go to OUTDIR/times.json; under bench/run.py each step
-is a stage that is measured.
+that only the method differs; the mask, which the memo's author made by eye, is given. One field or a mosaic.
+Times go to OUTDIR/times.json; under bench/run.py each step is a stage that is measured.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import casaconfig.config
 import numpy as np
 from casacore.images import image
 from casacore.tables import makearrcoldesc, maketabdesc, table
-from measuring import stage
 
+from measuring import stage
 from peelkit.engines._casa_worker import find_data
 from peelkit.io.image import read_image
 from peelkit.io.region import read_regions, region_mask
@@ -74,9 +74,12 @@ def main() -> None:
     parser.add_argument("regions", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--like", type=Path, required=True)
+    parser.add_argument("--mask", type=Path, help="regions to clean; found by tclean if not given")
     given = parser.parse_args()
     given.out.mkdir(parents=True)
     settings = settings_like(given.like)
+    if given.mask is not None:
+        settings |= {"usemask": "user", "mask": str(given.mask)}
     times: dict[str, float] = {}
 
     def timed(name: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
@@ -93,7 +96,8 @@ def main() -> None:
     gains = str(given.out / "phase.g")
     timed("tclean 1", casatasks.tclean, ms, imagename=first, datacolumn="data",
           savemodel="modelcolumn", **settings)  # fmt: skip
-    timed("gaincal", casatasks.gaincal, ms, gains, solint="30s", calmode="p", refant="ea10")
+    timed("gaincal", casatasks.gaincal, ms, gains, solint="30s", calmode="p",
+          refant=reference_antenna(ms))  # fmt: skip
     timed("applycal", casatasks.applycal, ms, gaintable=[gains])
     timed("tclean 2", casatasks.tclean, ms, imagename=second, datacolumn="corrected",
           savemodel="modelcolumn", **settings)  # fmt: skip
@@ -107,7 +111,7 @@ def main() -> None:
             mask_models(given.out, region)))  # fmt: skip
         timed(f"predict {name}", casatasks.tclean, ms, imagename=str(target), datacolumn="corrected",
               savemodel="modelcolumn", startmodel=models, calcres=False,
-              **{**settings, "niter": 0, "usemask": "user"})  # fmt: skip
+              **{**settings, "niter": 0, "usemask": "user", "mask": ""})  # fmt: skip
         timed(f"copy {name}", copy_column, ms, "MODEL_DATA", name)
         names.append(name)
     timed("quartical", quartical, ms, names, given.out)
@@ -117,6 +121,14 @@ def main() -> None:
     times["total"] = round(sum(times.values()), 1)
     (given.out / "times.json").write_text(json.dumps(times, indent=1))
     print(json.dumps(times))
+
+
+def reference_antenna(ms: str) -> str:
+    """Name of the antenna nearest to the middle of the array."""
+    with table(f"{ms}::ANTENNA", ack=False) as antennas:
+        places = antennas.getcol("POSITION")
+        nearest = np.linalg.norm(places - np.median(places, axis=0), axis=1).argmin()
+        return str(antennas.getcell("NAME", int(nearest)))
 
 
 def mask_models(out: Path, region: Any) -> list[str]:

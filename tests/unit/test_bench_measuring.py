@@ -68,7 +68,7 @@ def test_a_grandchilds_memory_cpu_and_bytes_are_the_commands(tmp_path: Path) -> 
 
 
 def test_stages_are_told_apart(tmp_path: Path) -> None:
-    grandchild, child, staged = scripts(tmp_path)
+    scripts(tmp_path)
     # From a shell, through the stand-in that makes each call of a program a stage.
     (tmp_path / "bin").mkdir()
     stand_in = tmp_path / "bin/tool"
