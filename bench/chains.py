@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import PEELKIT, Prepared, run_peelkit
+from datasets import PEELKIT, SELFCAL, Prepared, run_peelkit
 from measuring import SHELL_STAGE, Stage, measure
 
 HERE = Path(__file__).parent
 PUBLISHED, PEELKIT_TCLEAN, PEELKIT_WSCLEAN = "published", "peelkit", "peelkit-wsclean"
 VARIANTS = (PUBLISHED, PEELKIT_TCLEAN, PEELKIT_WSCLEAN)
-# Both self-calibrate in one round of phases: the published recipe's.
-SELFCAL = "--solint 30s --calmode p"
 # peelkit's chain with the default rounds of peeling; for scaling with one, since their number depends on the data.
 ROUNDS = 5
 
