@@ -9,7 +9,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := demo
 
-.PHONY: help install test test-fast lint format docs demo demo-selfcal demo-calibrate clean
+# `make bench BENCH=quick` for size 1 only, each once; BENCH=40 for what there is time for in 40 minutes.
+BENCH :=
+
+.PHONY: help install test test-fast lint format docs bench demo demo-selfcal demo-calibrate clean
 
 help:
 	@echo "make test       set up and run all tests"
@@ -17,6 +20,8 @@ help:
 	@echo "make demo       peel a simulated bright source, in ./$(DEMO)"
 	@echo "make demo-selfcal  self-calibrate the 3C273 data that casadata ships, in ./$(DEMO)-selfcal"
 	@echo "make demo-calibrate  calibrate the NGC 5921 data that casadata ships, in ./$(DEMO)-calibrate"
+	@echo "make bench      beside the published recipe and limits, to bench/README.md: about two hours on two idle cores;"
+	@echo "                BENCH=quick for a quarter of an hour, BENCH=40 for 40 minutes; a stopped run goes on"
 	@echo "make lint       ruff, mypy and the check of man pages and completions"
 	@echo "make docs       write man pages and completions again"
 
@@ -51,6 +56,10 @@ format: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python tools/make_man.py
 	$(BIN)/python tools/make_completions.py
+
+bench: $(STAMP)
+	@command -v wsclean > /dev/null || echo "wsclean is not installed (apt install wsclean): left out"
+	$(BIN)/python bench/run.py $(if $(filter quick,$(BENCH)),--quick,$(if $(BENCH),--minutes $(BENCH)))
 
 demo: $(STAMP)
 	rm -rf ./$(DEMO)
