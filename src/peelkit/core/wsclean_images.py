@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from peelkit.core import restoring
 from peelkit.core.uvrange import in_range
 from peelkit.engines import wsclean as engine
 from peelkit.engines.casa import Imaging
+from peelkit.engines.wsclean import Products
 from peelkit.errors import DataError, OptionError
 from peelkit.io import frames, ms
 from peelkit.io.fitsplace import PLACED, place
@@ -24,12 +26,25 @@ from peelkit.io.image import Image, read_image, write_like
 from peelkit.io.survey import C_M_S
 from peelkit.selection import Selection
 
+log = logging.getLogger(__name__)
+
 # With Taylor terms the band is imaged in parts of this fractional width at most: within one a source of spectral
 # index -0.7 changes by 2 per cent.
 SUB_BAND = 0.03
 MOST_SUB_BANDS = 16
 
 GRIDDER = "wgridder"
+
+# From one major cycle to the next the peak comes down to this share at least and at most, and in between to so many
+# times nsigma and the noise of the dirty image over its peak. Below 1.5 times cleaning can end at once (see
+# `peelkit.engines.wsclean`).
+LEAST_STEP, MOST_STEP = 0.2, 0.6
+STEP_OVER_SIDELOBES = 2.5
+
+# It ended too early if the residual has more than so many times nsigma in the mask. Then again, down to nsigma times
+# the noise of that residual, and so on.
+TOO_EARLY = 1.15
+MOST_AGAIN = 3
 
 
 def check(imaging: Imaging, info: ms.MsInfo, fields: Sequence[int], spw: str) -> None:
@@ -110,25 +125,33 @@ def clean(
     with _selected(
         wsclean, info, Selection(field=field, spw=spw), imaging, observation, datacolumn
     ) as chosen:
-        mask_fits = None
+
+        def run(
+            mask: Path | None, gain: float = 0.0, threshold_jy: float = 0.0,
+            *, keep_psf: bool = True, keep_dirty: bool = True,
+        ) -> Products:  # fmt: skip
+            return engine.clean(
+                wsclean, chosen.path, imagename.name, imaging, field=number, spws=chosen.spws,
+                datacolumn=chosen.column, mask=mask, nsigma=nsigma, threshold_jy=threshold_jy,
+                cycle_gain=gain, sub_bands=sub_bands(imaging, info, chosen.spws),
+                shift=_shift(imaging.phasecenter), keep_psf=keep_psf, keep_dirty=keep_dirty,
+            )  # fmt: skip
+
+        found = run(None, keep_psf=resume or psf_there, keep_dirty=resume)
         if mask is not None:
+            inside = read_image(mask).data > 0.5
             mask_fits = wsclean.scratch / f"{imagename.name}-mask.fits"
-            _write_mask(mask_fits, mask)
-        found = engine.clean(
-            wsclean,
-            chosen.path,
-            imagename.name,
-            imaging,
-            field=number,
-            spws=chosen.spws,
-            datacolumn=chosen.column,
-            mask=mask_fits,
-            nsigma=nsigma,
-            sub_bands=sub_bands(imaging, info, chosen.spws),
-            shift=_shift(imaging.phasecenter),
-            keep_psf=resume or psf_there,
-            keep_dirty=resume,
-        )
+            write_like(mask_fits, inside, read_image(found.dirty), unit="", overwrite=True)
+            peak, noise = _peak_and_noise(found.dirty, inside)
+            step = STEP_OVER_SIDELOBES * nsigma * noise / peak if peak > 0 else LEAST_STEP
+            gain = 1 - min(MOST_STEP, max(LEAST_STEP, step))
+            found = run(mask_fits, gain)
+            for _ in range(MOST_AGAIN):
+                peak, noise = _peak_and_noise(found.residual, inside)
+                if peak <= TOO_EARLY * nsigma * noise:
+                    break
+                log.debug("WSClean stopped %.2g times too early; again", peak / nsigma / noise)
+                found = run(mask_fits, gain, nsigma * noise)
     _write(imagename, imaging, found, info.fields[number])
 
 
@@ -223,20 +246,27 @@ def _selected(
 # ---------------------------------------------------------------- what comes out
 
 
-def _write_mask(path: Path, mask: Path) -> None:
-    found = read_image(mask)
-    write_like(path, found.data > 0.5, found, unit="", overwrite=True)
+def _peak_and_noise(path: Path, inside: NDArray[np.bool_]) -> tuple[float, float]:
+    """Peak in the mask, and noise of an image as WSClean takes it: of the whole, by its median deviation."""
+    data = read_image(path).data
+    noise = 1.4826 * float(np.median(np.abs(data - np.median(data))))
+    return float(np.abs(data[inside]).max()), noise
 
 
-def _write(imagename: Path, imaging: Imaging, found: engine.Products, centre: ms.Field) -> None:
+def _write(imagename: Path, imaging: Imaging, found: Products, centre: ms.Field) -> None:
     """Write psf, residual, models and image as CASA images; the FITS files of this run are deleted."""
-    psf = _read(found.psf, centre)
+    template = found.psf.with_name("template.fits")
+    # Of the dirty image, since the PSF has no date; and a copy, since WSClean may read it again and does not
+    # know all frames.
+    shutil.copyfile(found.dirty, template)
+    place(template, centre)
+    psf = replace(read_image(template), data=read_image(found.psf).data)
     beam = restoring.fit_beam(psf.data, psf.cell_arcsec)
     if beam is None:
         raise DataError(f"{imagename}: the PSF has no main lobe; is there enough unflagged data?")
     like = replace(psf, beam=beam, unit="Jy/beam")
-    terms = _taylor_terms([_read(path, centre) for path in found.models], imaging.nterms, psf)
-    residual = np.nan_to_num(_read(found.residual, centre).data)
+    terms = _taylor_terms([read_image(path) for path in found.models], imaging.nterms, psf)
+    residual = np.nan_to_num(read_image(found.residual).data)
     image = restoring.restored(residual, terms[0], beam, psf.cell_arcsec)
     for path, plane in (
         (imaging.psf(imagename), psf.data),
@@ -249,11 +279,6 @@ def _write(imagename: Path, imaging: Imaging, found: engine.Products, centre: ms
     for path in (found.residual, *found.models):
         if found.models:
             path.unlink()
-
-
-def _read(path: Path, centre: ms.Field) -> Image:
-    place(path, centre)
-    return read_image(path)
 
 
 def _taylor_terms(models: list[Image], nterms: int, like: Image) -> NDArray[np.float64]:
