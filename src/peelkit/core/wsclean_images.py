@@ -38,12 +38,12 @@ GRIDDER = "wgridder"
 # From one major cycle to the next the peak comes down to this share at least and at most, and in between to so many
 # times nsigma and the noise of the dirty image over its peak. Below 1.5 times cleaning can end at once (see
 # `peelkit.engines.wsclean`).
-LEAST_STEP, MOST_STEP = 0.2, 0.6
+LEAST_STEP, MOST_STEP = 0.15, 0.6
 STEP_OVER_SIDELOBES = 2.5
 
-# It ended too early if the residual has more than so many times nsigma in the mask. Then again, down to nsigma times
-# the noise of that residual, and so on.
-TOO_EARLY = 1.15
+# It ended too early if the noise that it went by was so many times that of the residual. Then again, down to nsigma
+# times the latter, and so on.
+TOO_EARLY = 1.2
 MOST_AGAIN = 3
 
 
@@ -146,12 +146,13 @@ def clean(
             step = STEP_OVER_SIDELOBES * nsigma * noise / peak if peak > 0 else LEAST_STEP
             gain = 1 - min(MOST_STEP, max(LEAST_STEP, step))
             found = run(mask_fits, gain)
+            reached = found.noise_jy
             for _ in range(MOST_AGAIN):
                 peak, noise = _peak_and_noise(found.residual, inside)
-                if peak <= TOO_EARLY * nsigma * noise:
+                if peak <= TOO_EARLY * nsigma * noise or reached <= TOO_EARLY * noise:
                     break
-                log.debug("WSClean stopped %.2g times too early; again", peak / nsigma / noise)
-                found = run(mask_fits, gain, nsigma * noise)
+                log.debug("WSClean stopped at %.2g times the noise; again", reached / noise)
+                found, reached = run(mask_fits, gain, nsigma * noise), noise
     _write(imagename, imaging, found, info.fields[number])
 
 
@@ -268,12 +269,9 @@ def _write(imagename: Path, imaging: Imaging, found: Products, centre: ms.Field)
     terms = _taylor_terms([read_image(path) for path in found.models], imaging.nterms, psf)
     residual = np.nan_to_num(read_image(found.residual).data)
     image = restoring.restored(residual, terms[0], beam, psf.cell_arcsec)
-    for path, plane in (
-        (imaging.psf(imagename), psf.data),
-        (imaging.residual(imagename), residual),
-        (imaging.image(imagename), image),
-    ):
-        write_like(path, plane, like, overwrite=True)
+    write_like(imaging.psf(imagename), psf.data, replace(like, unit=""), overwrite=True)
+    write_like(imaging.residual(imagename), residual, like, overwrite=True)
+    write_like(imaging.image(imagename), image, like, overwrite=True)
     for path, plane in zip(imaging.models(imagename), terms, strict=True):
         write_like(path, plane, replace(like, beam=None, unit="Jy/pixel"), overwrite=True)
     for path in (found.residual, *found.models):
