@@ -90,6 +90,8 @@ def image_residual(
     and depth. Where a source was peeled the mask holds only noise, which cleaning to 3 sigma leaves alone
     (if IMAGE was cleaned deeper, as one of high dynamic range is, there is a warning).
 
+    The imager is that of IMAGE too; with another --imager there is a warning that says how the beams compare.
+
     Without --like the settings are chosen and the mask is made as selfcal does for its first image: so
     this also makes a first image of any column, of one field or of a mosaic.
 
@@ -108,6 +110,7 @@ def image_residual(
       peelkit image-residual target.ms source --column BRIGHT_1_DATA --around bright.crtf:BRIGHT_1 \\
           --like target.selfcal/final.image
       peelkit image-residual target.ms first --column DATA --field 2 --imsize 1024
+      peelkit image-residual target.ms first --column DATA --field 2 --imager wsclean
     """
     from peelkit.core import image_residual as work
 
@@ -140,6 +143,9 @@ def image_residual(
         nsigma=values["nsigma"],
         choices=options.imaging_choices(values),
         around=values["around"],
+        imager=values["imager"]
+        if values["like"] and ctx.get_parameter_source("imager") is ParameterSource.COMMANDLINE
+        else None,
         restore=values["plan"],
         overwrite=values["overwrite"],
     )

@@ -176,6 +176,14 @@ def imaging_options(function: F) -> F:
                 help="Chosen from the fields and the w term if not given.",
             ),
             click.option(
+                "--imager",
+                type=click.Choice(["tclean", "wsclean"]),
+                default="tclean",
+                show_default=True,
+                help="Program that makes the images. WSClean (apt install wsclean) is faster; one field, Stokes I, whole "
+                "spws.",
+            ),
+            click.option(
                 "--niter",
                 type=click.IntRange(min=1),
                 default=20000,
@@ -206,6 +214,7 @@ def imaging_choices(values: dict[str, Any]) -> Any:
         scales=tuple(int(piece) for piece in scales.split(",")) if scales else (),
         gridder=values["gridder"],
         niter=values["niter"],
+        imager=values["imager"],
         uvrange=values.get("imaging_uvrange") or "",
     )
 

@@ -250,6 +250,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit selfcal day.ms --field 3C286 --model 3C286 --term K --term B --term G --out flux.cal
       peelkit selfcal day.ms --field J1445 --model point:1Jy --term G --pre flux.cal --flux-from flux.cal \\
           --apply-to target --out gain.cal --overwrite
+      peelkit selfcal target.ms --field 2 --imager wsclean
       peelkit selfcal line.ms --apply continuum.ms.selfcal.peelkit.json
       peelkit selfcal low.ms --solint 60s --solint 60s --gaintype tec_and_offset --gaintype G
       peelkit selfcal maser.ms --stokes IQ --solint inf --solint 60s --gaintype T --gaintype G

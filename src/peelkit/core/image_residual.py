@@ -17,7 +17,7 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from peelkit import sidecar
-from peelkit.core import around, image_record, imaging, mosaic
+from peelkit.core import around, image_record, imagers, imaging, mosaic, restoring
 from peelkit.core.image_record import ImageRecord
 from peelkit.core.imaging import Cleaned, Target
 from peelkit.core.measure import measure
@@ -65,6 +65,8 @@ class ImageOptions:
     around : str
         Region file, and label or number of the region that a small field is imaged about, in the manner
         of ``like``; empty for the whole image.
+    imager : str or None
+        In place of that of ``like``; only with it (else it is in ``choices``).
     restore : Path or None
         Sidecar of predict-region whose directions are put back as points.
     overwrite : bool
@@ -79,6 +81,7 @@ class ImageOptions:
     nsigma: float | None = None
     choices: imaging.Choices = imaging.Choices()
     around: str = ""
+    imager: str | None = None
     restore: Path | None = None
     overwrite: bool = False
 
@@ -125,12 +128,14 @@ def image_residual(
     warnings: list[str] = []
     if record is not None:
         selection = record.selection
-        settled, nsigma = record.imaging, options.nsigma or record.nsigma
+        settled = imagers.switched(record.imaging, options.imager or record.imaging.imager)
+        nsigma = options.nsigma or record.nsigma
     else:
         check_uvrange(options.choices.uvrange)
         settled, fields, warnings = _choose(info, selection, options, progress)
         selection = replace(selection, field=fields)
         nsigma = options.nsigma or FIRST_NSIGMA
+    imagers.check(settled, info, info.field_ids(selection), selection.spw)
     rows = ms.select_rows(info, selection)
     small = None
     if record is not None and options.around:
@@ -144,10 +149,10 @@ def image_residual(
     log_path = out.with_name(f"{out.name}.casa.log")
     with (
         image_ms(info, rows, options.column, out, copy=bad > 0) as view,
-        engine.Casa(log_path) as casa,
+        imagers.opened(settled.imager, log_path) as imager,
     ):
         work = Work(
-            casa,
+            imager,
             Target(view, selection.field, selection.spw),
             out,
             settled,
@@ -159,10 +164,10 @@ def image_residual(
             cleaned, added = work.about(small)
         else:
             cleaned, added = work.like(record) if record is not None else work.new()
-        made_by = casa.engine()
+        made_by = imager.engine()
     image = cleaned.image
     if image.beam is None:
-        raise DataError(f"{image.path}: CASA fitted no beam; is there enough unflagged data?")
+        raise DataError(f"{image.path}: no beam was fitted; is there enough unflagged data?")
     results = image_record.results(
         out, settled, selection=selection, column=options.column, nsigma=nsigma
     )
@@ -175,6 +180,8 @@ def image_residual(
         "mask_islands_added": new_islands(cleaned.mask, added),
         "restored": None,
     }
+    if record is not None and small is None and settled.imager != record.imaging.imager:
+        warnings.append(_other_imager(image, record, settled))
     if directions:
         results["restored"], more = restore(image, out, settled, directions)
         warnings += more
@@ -223,7 +230,7 @@ def _choose(
 class Work:
     """What one image is made with."""
 
-    casa: engine.Casa
+    imager: imagers.Imager
     target: Target
     out: Path
     imaging: engine.Imaging
@@ -258,14 +265,14 @@ class Work:
     def about(self, small: around.Around) -> tuple[Cleaned, NDArray[np.bool_]]:
         """Image the field about a region; the region is the mask."""
         self.progress.stage(f"imaging around {small.region}")
-        cleaned = around.clean(self.casa, self.target, self.out, small, nsigma=self.nsigma)
+        cleaned = around.clean(self.imager, self.target, self.out, small, nsigma=self.nsigma)
         return cleaned, np.zeros_like(cleaned.mask)
 
     def new(self) -> tuple[Cleaned, NDArray[np.bool_]]:
         """Make an image of data of which nothing is known."""
         self.progress.stage("first image")
         cleaned = imaging.first_image(
-            self.casa, self.target, self.out, self.imaging,
+            self.imager, self.target, self.out, self.imaging,
             sigma=2 * self.options.mask_threshold, nsigma=self.nsigma, mask_path=self.options.mask,
         )  # fmt: skip
         return self._opened(cleaned)
@@ -292,7 +299,7 @@ class Work:
 
     def _clean(self, mask: NDArray[np.bool_], *, like: Image, psf_there: bool = False) -> Cleaned:
         return imaging.clean_in_mask(
-            self.casa, self.target, self.out, self.imaging, mask,
+            self.imager, self.target, self.out, self.imaging, mask,
             datacolumn="data", nsigma=self.nsigma, like=like,
             psf_there=psf_there,
         )  # fmt: skip
@@ -413,6 +420,17 @@ def _figures(image: Image, mask: NDArray[np.bool_], record: ImageRecord | None) 
     return found
 
 
+def _other_imager(image: Image, record: ImageRecord, settled: engine.Imaging) -> str:
+    """How far images of two imagers compare."""
+    other = read_image(record.image).beam
+    assert image.beam is not None and other is not None
+    change = 100 * (image.beam.area_arcsec2 / other.area_arcsec2 - 1)
+    return (
+        f"{record.image} is of {record.imaging.imager}, this of {settled.imager}: the beam's area differs by "
+        f"{change:+.2g} %, noise and residuals also by how each grids and cleans"
+    )
+
+
 def new_islands(mask: NDArray[np.bool_], added: NDArray[np.bool_]) -> int:
     """Islands of ``mask`` that are all of ``added`` pixels; others only grew at their edges."""
     from scipy import ndimage
@@ -471,15 +489,7 @@ def restore(
 
 
 def restoring_beam(image: Image, x: float, y: float) -> NDArray[np.float64]:
-    """Restoring beam about pixel (x, y), 1 at its peak, shape (ny, nx).
-
-    The position angle is that of the major axis, from north through east; x grows to the west.
-    """
+    """Restoring beam of an image about pixel (x, y), 1 at its peak, shape (ny, nx)."""
     assert image.beam is not None
-    ys, xs = np.ogrid[: image.data.shape[0], : image.data.shape[1]]
-    east, north = -(xs - x) * image.cell_arcsec, (ys - y) * image.cell_arcsec
-    angle = math.radians(image.beam.pa_deg)
-    along = east * math.sin(angle) + north * math.cos(angle)
-    across = east * math.cos(angle) - north * math.sin(angle)
-    exponent = (along / image.beam.major_arcsec) ** 2 + (across / image.beam.minor_arcsec) ** 2
-    return np.asarray(np.exp(-4 * math.log(2) * exponent))
+    ny, nx = image.data.shape
+    return restoring.gaussian((ny, nx), image.beam, image.cell_arcsec, x, y)

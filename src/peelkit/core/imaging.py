@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import mosaic, stokes
+from peelkit.core import imagers, mosaic, stokes
 from peelkit.core.islands import threshold_mask
 from peelkit.core.mask_inputs import read_mask
 from peelkit.engines import casa as engine
@@ -60,6 +60,7 @@ class Choices:
     uvrange: str = ""
     niter: int = 20000
     stokes: str = "I"
+    imager: str = imagers.TCLEAN
 
 
 def primary_beam_rad(freq_hz: float, diameter_m: float) -> float:
@@ -147,6 +148,8 @@ def choose(
     edge = math.radians(imsize * cell / 3600) / 2
     w_phase = math.pi * survey.max_w_lambda * edge**2
     gridder = choices.gridder or ("wproject" if w_phase > W_PHASE_LIMIT else "standard")
+    if choices.imager == imagers.WSCLEAN and middle is None:
+        gridder = imagers.gridder(choices.gridder)
     if middle is not None:
         gridder = "mosaic"
         if w_phase > W_PHASE_LIMIT:
@@ -179,6 +182,7 @@ def choose(
         niter=choices.niter,
         stokes=choices.stokes if len(hands) > 1 else next(iter(hands)),
         phasecenter=middle.phasecenter if middle is not None else "",
+        imager=choices.imager,
     )
     return imaging, warnings
 
@@ -325,7 +329,7 @@ def depth(dynamic_range: float) -> float:
 
 
 def clean_in_mask(
-    casa: engine.Casa,
+    imager: imagers.Imager,
     target: Target,
     imagename: Path,
     imaging: engine.Imaging,
@@ -346,8 +350,8 @@ def clean_in_mask(
         mask_path = imagename.with_name(f"{imagename.name}.cleanmask")
         template = like or read_image(imaging.image(imagename))
         write_like(mask_path, mask, template, unit="", overwrite=True)
-    engine.clean(
-        casa,
+    imagers.clean(
+        imager,
         target.ms,
         imagename,
         imaging,
@@ -364,7 +368,7 @@ def clean_in_mask(
 
 
 def dirty_image(
-    casa: engine.Casa,
+    imager: imagers.Imager,
     target: Target,
     imagename: Path,
     imaging: engine.Imaging,
@@ -374,11 +378,13 @@ def dirty_image(
     """Image without cleaning; what there was of ``imagename`` is replaced."""
     remove_products(imagename)
     none = np.zeros((imaging.imsize, imaging.imsize), dtype=bool)
-    return clean_in_mask(casa, target, imagename, imaging, none, datacolumn=datacolumn, nsigma=0.0)
+    return clean_in_mask(
+        imager, target, imagename, imaging, none, datacolumn=datacolumn, nsigma=0.0
+    )
 
 
 def first_image(
-    casa: engine.Casa,
+    imager: imagers.Imager,
     target: Target,
     imagename: Path,
     imaging: engine.Imaging,
@@ -397,7 +403,7 @@ def first_image(
     made from artefacts would be calibrated into the data (seed 002, 2.3.4). A mask or regions of the
     user's (``mask_path``) stay as they are. What the regions ``leave_out`` enclose is in no mask.
     """
-    dirty = dirty_image(casa, target, imagename, imaging, datacolumn=datacolumn)
+    dirty = dirty_image(imager, target, imagename, imaging, datacolumn=datacolumn)
     if mask_path is not None:
         mask = user_mask(mask_path, dirty.image)
         passes = 1
@@ -410,7 +416,7 @@ def first_image(
         if not mask.any():
             break
         cleaned = clean_in_mask(
-            casa, target, imagename, imaging, mask,
+            imager, target, imagename, imaging, mask,
             datacolumn=datacolumn, nsigma=nsigma, resume=True,
         )  # fmt: skip
         grown = grow_mask(cleaned.image, mask, sigma) & allowed if mask_path is None else mask

@@ -16,6 +16,7 @@ import numpy as np
 from peelkit.core import (
     commit,
     executions,
+    imagers,
     imaging,
     ladder,
     linechannels,
@@ -94,6 +95,7 @@ def selfcal(
     warnings += _column_warnings(info, options) + notes + _frame_warnings(info, found, selection)
     polarisation.check(info, found.spws(), options)
     settled, more = imaging.choose(info, found, options.choices, spws=found.spws(), fields=fields)
+    imagers.check(settled, info, fields, selection.spw)
     warnings += more
     warnings += polarisation.warnings(info, found, fields, settled, parang=options.parang)
     if len(fields) > 1:
@@ -113,9 +115,12 @@ def selfcal(
         workspace.save()
     if bad:
         warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
-    with engine.Casa(workspace.log) as casa:
+    with (
+        engine.Casa(workspace.log) as casa,
+        imagers.opened(settled.imager, workspace.log, casa) as imager,
+    ):
         session = Session(
-            info, work, rows, workspace, options, selection, found, fields, settled, casa, refants,
+            info, work, rows, workspace, options, selection, found, fields, settled, casa, imager, refants,
             progress,
         )  # fmt: skip
         if virtual.virtual_model_fields(work.path):
@@ -164,7 +169,7 @@ def selfcal(
             "datacolumn": options.datacolumn,
             "parang": options.parang,
         },
-        engine=casa.engine(),
+        engine=imagers.engines(casa, imager),
         warnings=tuple(warnings),
         refusal=refusal,
     )
@@ -258,7 +263,7 @@ def _start(session: Session) -> None:
         rounds.apply_tables(session, Best())
     started = time.time()
     first = imaging.first_image(
-        session.casa,
+        session.imager,
         session.target,
         session.name("first"),
         session.imaging,

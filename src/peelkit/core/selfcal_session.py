@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import image_record, imaging, snr
+from peelkit.core import image_record, imagers, imaging, snr
 from peelkit.core.imaging import Target
 from peelkit.core.measure import measure, shift_pixels
 from peelkit.core.verdict import Limits, State, Verdict
@@ -94,6 +94,7 @@ class Session:
     fields: list[int]
     imaging: engine.Imaging
     casa: engine.Casa
+    imager: imagers.Imager
     refants: list[str]
     progress: Progress
     best: Best = field(default_factory=Best)
@@ -139,7 +140,7 @@ def clean(
     """Image the corrected data, to which ``tables`` were applied, in the present mask."""
     started = time.time()
     imaging.clean_in_mask(
-        session.casa, session.target, session.name(imagename), session.imaging, session.mask,
+        session.imager, session.target, session.name(imagename), session.imaging, session.mask,
         datacolumn="corrected", nsigma=nsigma, like=like, resume=resume,
     )  # fmt: skip
     record_image(session, imagename, tables, nsigma=nsigma, started=started)
@@ -156,7 +157,7 @@ def record_image(
         selection=replace(session.selection, field=session.field),
         column="CORRECTED_DATA" if tables else session.info.data_column(session.options.datacolumn),
         nsigma=nsigma,
-        engine=session.casa.engine(),
+        engine=session.imager.engine(),
         started=started,
     )
 
@@ -186,7 +187,7 @@ def state_of(session: Session, imagename: str) -> State:
     """Figures of one of the images, with the present mask."""
     image = read_image(session.imaging.image(session.name(imagename)))
     if image.beam is None:
-        raise DataError(f"{image.path}: CASA fitted no beam; is there enough unflagged data?")
+        raise DataError(f"{image.path}: no beam was fitted; is there enough unflagged data?")
     return State(measure(image, session.mask), image.beam, image.cell_arcsec)
 
 

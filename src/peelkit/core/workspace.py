@@ -20,6 +20,8 @@ from peelkit.io import ms
 
 STATE = "state.json"
 
+LOGS = ("casa.log", "wsclean.log")
+
 
 @dataclass
 class Workspace:
@@ -82,7 +84,7 @@ class Workspace:
             for path in self.folder.iterdir():
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
-                elif path != self.log:
+                elif path.name not in LOGS:
                     path.unlink(missing_ok=True)
             raise
 
@@ -165,8 +167,8 @@ def open_workspace(folder: Path, mark: str, *, overwrite: bool) -> tuple[Workspa
                 f"{folder}: holds an interrupted run with other parameters or data; run it again "
                 "with the same to go on, or with --overwrite to start anew."
             )
-    # A run that was refused leaves CASA's log, which is nothing to lose.
-    if folder.exists() and any(item.name != "casa.log" for item in folder.iterdir()):
+    # A run that was refused leaves logs, which are nothing to lose.
+    if folder.exists() and any(item.name not in LOGS for item in folder.iterdir()):
         if not overwrite:
             raise DataError(f"{folder}: exists; give another --out, or --overwrite to replace it.")
         if not (folder / "casa.log").exists():

@@ -447,6 +447,8 @@ class Imaging:
         ``I``, or the only parallel hand there is; or several planes, such as ``IQ``.
     phasecenter : str
         Middle of the image, such as ``J2000 12h01m52.4s -18d52m03s``; empty for that of the field.
+    imager : str
+        ``tclean``, or ``wsclean`` (`peelkit.core.imagers`), whose gridder is called ``wgridder``.
     """
 
     imsize: int
@@ -459,6 +461,7 @@ class Imaging:
     niter: int = 20000
     stokes: str = "I"
     phasecenter: str = ""
+    imager: str = "tclean"
 
     @property
     def is_mosaic(self) -> bool:

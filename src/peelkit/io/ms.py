@@ -203,8 +203,10 @@ def read_info(path: Path) -> MsInfo:
             )
         columns = frozenset(main.colnames())
         n_rows = main.nrows()
+        # Of an MS that refers to another they are the other's.
+        folder = Path(str(main.getkeyword("ANTENNA")).removeprefix("Table: ")).parent
         scans = tuple(int(scan) for scan in np.unique(main.getcol("SCAN_NUMBER"))) if n_rows else ()
-    with opened(path / "ANTENNA") as sub:
+    with opened(folder / "ANTENNA") as sub:
         antennas = tuple(
             Antenna(
                 number,
@@ -223,9 +225,9 @@ def read_info(path: Path) -> MsInfo:
                 )
             )
         )
-    with opened(path / "FIELD") as sub:
+    with opened(folder / "FIELD") as sub:
         fields = tuple(_field(sub, row) for row in range(sub.nrows()))
-    with opened(path / "SPECTRAL_WINDOW") as sub:
+    with opened(folder / "SPECTRAL_WINDOW") as sub:
         spws = tuple(
             Spw(
                 row,
@@ -239,12 +241,12 @@ def read_info(path: Path) -> MsInfo:
             )
             for row in range(sub.nrows())
         )
-    with opened(path / "POLARIZATION") as sub:
+    with opened(folder / "POLARIZATION") as sub:
         polarizations = [
             tuple(STOKES.get(int(code), str(code)) for code in sub.getcell("CORR_TYPE", row))
             for row in range(sub.nrows())
         ]
-    with opened(path / "DATA_DESCRIPTION") as sub:
+    with opened(folder / "DATA_DESCRIPTION") as sub:
         descriptions = tuple(
             DataDescription(number, int(spw), polarizations[int(pol)])
             for number, (spw, pol) in enumerate(
@@ -252,7 +254,7 @@ def read_info(path: Path) -> MsInfo:
             )
         )
     telescope = ""
-    with opened(path / "OBSERVATION") as sub:
+    with opened(folder / "OBSERVATION") as sub:
         if sub.nrows():
             telescope = str(sub.getcell("TELESCOPE_NAME", 0))
     return MsInfo(path, n_rows, columns, antennas, fields, spws, descriptions, scans, telescope)
