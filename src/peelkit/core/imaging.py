@@ -216,7 +216,7 @@ class Cleaned:
 def remove_products(imagename: Path, *, keep: Collection[str] = ()) -> None:
     """Delete what tclean made of ``imagename``, but for products of the kinds ``keep``."""
     for path in products(imagename):
-        if _kind(path, imagename) in keep:
+        if kind(path, imagename) in keep:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -239,13 +239,13 @@ def products(imagename: Path) -> list[Path]:
     """What is there of ``imagename``: images, with and without Taylor terms, and their sidecars."""
     found = []
     for path in imagename.parent.glob(f"{glob.escape(imagename.name)}.*"):
-        if _kind(path, imagename) in PRODUCTS:
+        if kind(path, imagename) in PRODUCTS:
             found.append(path)
     return sorted(found)
 
 
-def _kind(path: Path, imagename: Path) -> str:
-    """``image`` of ``<imagename>.image.tt0``."""
+def kind(path: Path, imagename: Path) -> str:
+    """Kind of a product: ``image`` of ``<imagename>.image.tt0``."""
     kind = path.name[len(imagename.name) + 1 :].removesuffix(".peelkit.json")
     return re.sub(r"\.tt\d$", "", kind)
 

@@ -68,16 +68,19 @@ class Trial:
 
 def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> dict[str, Any]:
     """Do one round; returns its record, and updates the best state if it was accepted."""
-    nsigma = open_mask(session, number, state.state_of(session, session.best.imagename))
+    nsigma, least_jy = open_mask(session, number, state.state_of(session, session.best.imagename))
     fields = planning.fields_to_solve(session, rung)
     write_model(session, number)
     base = base_tables(session, rung)
     before = state.state_of(session, session.best.imagename)
     hows, check = ways(session, rung, base)
-    trials = [
-        _trial(session, number, rung, base, fields, how, nsigma=nsigma, before=before, first=first)
-        for how in hows
-    ]
+    trials = []
+    for how in hows:
+        trial = _trial(
+            session, number, rung, base, fields, how,
+            nsigma=nsigma, least_jy=least_jy, before=before, first=first,
+        )  # fmt: skip
+        trials.append(trial)
     chosen = max(trials, key=lambda trial: (trial.verdict.accepted, _gain(trial)))
     if chosen.verdict.accepted:
         session.best = chosen.best
@@ -112,10 +115,15 @@ def _trial(
     how: How,
     *,
     nsigma: float,
+    least_jy: float,
     before: State,
     first: State,
 ) -> Trial:
-    """Solve one way, apply, image and judge."""
+    """Solve one way, apply, image and judge.
+
+    Cleaning begins with the model of the best image, cleaned in the same mask: both images of a round then
+    have as many components for what is faint, and the verdict compares the gains alone.
+    """
     solved = solve(session, number, rung, base, fields, how)
     trial = Best(
         [*base.tables, solved.caltable.name],
@@ -127,9 +135,11 @@ def _trial(
     if solved.failed_fraction >= 1:
         return Trial(solved, trial, None, None, Verdict(False, "all solutions failed"))
     apply_tables(session, trial)
-    imaging.remove_products(session.name(trial.imagename))
     like = read_image(session.imaging.image(session.name("first")))
-    state.clean(session, trial.imagename, trial.tables, nsigma=nsigma, like=like)
+    state.clean(
+        session, trial.imagename, trial.tables, nsigma=nsigma, like=like,
+        model_of=session.best.imagename, least_jy=least_jy,
+    )  # fmt: skip
     after = state.state_of(session, trial.imagename)
     moved = state.shift_arcsec(session, trial.imagename)
     verdict = judge(
@@ -227,23 +237,28 @@ def check_model(session: Session) -> dict[str, Any]:
     }
 
 
-def open_mask(session: Session, number: int, before: State) -> float:
+def open_mask(session: Session, number: int, before: State) -> tuple[float, float]:
     """Open the mask a little, and clean the best image in it, so that both images of a round compare.
 
     Returns
     -------
     float
         The depth to clean to [sigma].
+    float
+        Brightest of what the mask opened to [Jy/beam]; 0 if that is nothing.
     """
     options = session.options
     nsigma = options.nsigma or imaging.depth(before.figures.dynamic_range)
     best = session.name(session.best.imagename)
     grown = session.mask
+    opened_to = 0.0
     if options.mask is None:
         sigma = max(options.mask_threshold, 2 * options.mask_threshold * MASK_STEP**number)
-        grown = imaging.grow_mask(read_image(session.imaging.image(best)), session.mask, sigma)
+        image = read_image(session.imaging.image(best))
+        grown = imaging.grow_mask(image, session.mask, sigma)
         if session.left_out is not None:
             grown &= ~session.left_out
+        opened_to = float(image.data[grown & ~session.mask].max(initial=0.0))
     if grown.sum() > session.mask.sum() or nsigma < session.best.nsigma:
         session.mask = grown
         apply_tables(session, session.best)
@@ -251,7 +266,7 @@ def open_mask(session: Session, number: int, before: State) -> float:
             session, session.best.imagename, session.best.tables, nsigma=nsigma, resume=True
         )
         session.best.nsigma = nsigma
-    return nsigma
+    return nsigma, opened_to
 
 
 def write_model(session: Session, number: int) -> None:

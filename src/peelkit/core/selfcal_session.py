@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import image_record, imaging, snr
+from peelkit.core import image_record, imaging, reuse, snr
 from peelkit.core.imaging import Target
 from peelkit.core.measure import measure, shift_pixels
 from peelkit.core.verdict import Limits, State, Verdict
@@ -135,18 +135,44 @@ def clean(
     nsigma: float,
     like: Image | None = None,
     resume: bool = False,
+    model_of: str | None = None,
+    least_jy: float = 0.0,
 ) -> None:
-    """Image the corrected data, to which ``tables`` were applied, in the present mask."""
+    """Image the corrected data, to which ``tables`` were applied, in the present mask.
+
+    Parameters
+    ----------
+    model_of : str, optional
+        Image whose model cleaning begins with; ``resume`` goes on with the own model and residual.
+    least_jy : float
+        Of that model, see `reuse.take_model`.
+    """
     started = time.time()
+    name = session.name(imagename)
+    mark = reuse.mark(session.work, np.arange(session.work.n_rows))
+    psf_there = False
+    if not resume:
+        imaging.remove_products(name)
+        first = image_record.read(session.imaging.image(session.name("first")))
+        # Gains change the visibilities; the PSF only with flags, and with the weights (calwt).
+        psf_there = first.mark == mark and reuse.take_psf(first.imagename, name, session.imaging)
+        if model_of is not None:
+            reuse.take_model(session.name(model_of), name, session.imaging, least_jy=least_jy)
     imaging.clean_in_mask(
-        session.casa, session.target, session.name(imagename), session.imaging, session.mask,
-        datacolumn="corrected", nsigma=nsigma, like=like, resume=resume,
+        session.casa, session.target, name, session.imaging, session.mask,
+        datacolumn="corrected", nsigma=nsigma, like=like, resume=resume, psf_there=psf_there,
     )  # fmt: skip
-    record_image(session, imagename, tables, nsigma=nsigma, started=started)
+    record_image(session, imagename, tables, nsigma=nsigma, started=started, mark=mark)
 
 
 def record_image(
-    session: Session, imagename: str, tables: list[str], *, nsigma: float, started: float
+    session: Session,
+    imagename: str,
+    tables: list[str],
+    *,
+    nsigma: float,
+    started: float,
+    mark: str | None = None,
 ) -> None:
     """Leave a sidecar beside an image, from which the same can be made of another column."""
     image_record.write(
@@ -158,6 +184,7 @@ def record_image(
         nsigma=nsigma,
         engine=session.casa.engine(),
         started=started,
+        mark=mark or reuse.mark(session.work, np.arange(session.work.n_rows)),
     )
 
 
