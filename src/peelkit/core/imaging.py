@@ -277,10 +277,15 @@ def grow_mask(
     return grown
 
 
+def sidelobe_level(image: Image, psf: Image) -> float:
+    """Level below which sidelobes of a source of 1 Jy/beam are expected, with a margin."""
+    major = image.beam.major_arcsec / image.cell_arcsec if image.beam else 5.0
+    return min(0.9, SIDELOBE_FACTOR * max_sidelobe(psf, major))
+
+
 def dirty_mask(dirty: Image, psf: Image, sigma: float) -> NDArray[np.bool_]:
     """Mask of a dirty image: what stands out of the noise and of the brightest peak's sidelobes."""
-    major = dirty.beam.major_arcsec / dirty.cell_arcsec if dirty.beam else 5.0
-    floor = min(0.9, SIDELOBE_FACTOR * max_sidelobe(psf, major)) * float(np.nanmax(dirty.data))
+    floor = sidelobe_level(dirty, psf) * float(np.nanmax(dirty.data))
     return grow_mask(dirty, np.zeros(dirty.data.shape, dtype=bool), sigma, floor=floor)
 
 

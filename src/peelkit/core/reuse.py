@@ -81,7 +81,7 @@ def take_psf(source: Path, imagename: Path, made: engine.Imaging) -> bool:
 
 
 def take_model(
-    source: Path, imagename: Path, made: engine.Imaging, *, least_jy: float = 0.0
+    source: Path, imagename: Path, made: engine.Imaging, *, doubtful_jy: float = 0.0
 ) -> None:
     """Copy the model of ``source`` to ``imagename``: tclean begins with what the data have beyond it.
 
@@ -90,16 +90,16 @@ def take_model(
 
     Parameters
     ----------
-    least_jy : float
-        Pixels of the model below this [Jy] are left out, and cleaned anew. Where a mask opened to a source
-        of so many Jy/beam, fainter components may stand for its sidelobes.
+    doubtful_jy : float
+        Pixels of the model below this [Jy] are left out, and cleaned anew: where a mask opened to another
+        source, they may stand for its sidelobes.
     """
     pairs = list(zip(made.models(source), made.models(imagename), strict=True))
     if not all(one.exists() for one, _ in pairs):
         return
     _copy(pairs)
-    if least_jy > 0:
-        drop = np.abs(read_image(pairs[0][1]).data) < least_jy
+    if doubtful_jy > 0:
+        drop = np.abs(read_image(pairs[0][1]).data) < doubtful_jy
         for _, model in pairs:
             blank_pixels(model, drop)
 

@@ -68,7 +68,9 @@ class Trial:
 
 def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> dict[str, Any]:
     """Do one round; returns its record, and updates the best state if it was accepted."""
-    nsigma, least_jy = open_mask(session, number, state.state_of(session, session.best.imagename))
+    nsigma, doubtful_jy = open_mask(
+        session, number, state.state_of(session, session.best.imagename)
+    )
     fields = planning.fields_to_solve(session, rung)
     write_model(session, number)
     base = base_tables(session, rung)
@@ -78,7 +80,7 @@ def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> di
     for how in hows:
         trial = _trial(
             session, number, rung, base, fields, how,
-            nsigma=nsigma, least_jy=least_jy, before=before, first=first,
+            nsigma=nsigma, doubtful_jy=doubtful_jy, before=before, first=first,
         )  # fmt: skip
         trials.append(trial)
     chosen = max(trials, key=lambda trial: (trial.verdict.accepted, _gain(trial)))
@@ -115,7 +117,7 @@ def _trial(
     how: How,
     *,
     nsigma: float,
-    least_jy: float,
+    doubtful_jy: float,
     before: State,
     first: State,
 ) -> Trial:
@@ -138,7 +140,7 @@ def _trial(
     like = read_image(session.imaging.image(session.name("first")))
     state.clean(
         session, trial.imagename, trial.tables, nsigma=nsigma, like=like,
-        model_of=session.best.imagename, least_jy=least_jy,
+        model_of=session.best.imagename, doubtful_jy=doubtful_jy,
     )  # fmt: skip
     after = state.state_of(session, trial.imagename)
     moved = state.shift_arcsec(session, trial.imagename)
@@ -245,20 +247,23 @@ def open_mask(session: Session, number: int, before: State) -> tuple[float, floa
     float
         The depth to clean to [sigma].
     float
-        Brightest of what the mask opened to [Jy/beam]; 0 if that is nothing.
+        Components fainter than this [Jy] may stand for sidelobes of what the mask opened to; 0 if that is
+        nothing.
     """
     options = session.options
     nsigma = options.nsigma or imaging.depth(before.figures.dynamic_range)
     best = session.name(session.best.imagename)
     grown = session.mask
-    opened_to = 0.0
+    doubtful = 0.0
     if options.mask is None:
         sigma = max(options.mask_threshold, 2 * options.mask_threshold * MASK_STEP**number)
         image = read_image(session.imaging.image(best))
         grown = imaging.grow_mask(image, session.mask, sigma)
         if session.left_out is not None:
             grown &= ~session.left_out
-        opened_to = float(image.data[grown & ~session.mask].max(initial=0.0))
+        brightest = float(image.data[grown & ~session.mask].max(initial=0.0))
+        psf = read_image(session.imaging.psf(best))
+        doubtful = imaging.sidelobe_level(image, psf) * brightest
     if grown.sum() > session.mask.sum() or nsigma < session.best.nsigma:
         session.mask = grown
         apply_tables(session, session.best)
@@ -266,7 +271,7 @@ def open_mask(session: Session, number: int, before: State) -> tuple[float, floa
             session, session.best.imagename, session.best.tables, nsigma=nsigma, resume=True
         )
         session.best.nsigma = nsigma
-    return nsigma, opened_to
+    return nsigma, doubtful
 
 
 def write_model(session: Session, number: int) -> None:

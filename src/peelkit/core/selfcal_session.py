@@ -136,7 +136,7 @@ def clean(
     like: Image | None = None,
     resume: bool = False,
     model_of: str | None = None,
-    least_jy: float = 0.0,
+    doubtful_jy: float = 0.0,
 ) -> None:
     """Image the corrected data, to which ``tables`` were applied, in the present mask.
 
@@ -144,7 +144,7 @@ def clean(
     ----------
     model_of : str, optional
         Image whose model cleaning begins with; ``resume`` goes on with the own model and residual.
-    least_jy : float
+    doubtful_jy : float
         Of that model, see `reuse.take_model`.
     """
     started = time.time()
@@ -157,7 +157,7 @@ def clean(
         # Gains change the visibilities; the PSF only with flags, and with the weights (calwt).
         psf_there = first.mark == mark and reuse.take_psf(first.imagename, name, session.imaging)
         if model_of is not None:
-            reuse.take_model(session.name(model_of), name, session.imaging, least_jy=least_jy)
+            reuse.take_model(session.name(model_of), name, session.imaging, doubtful_jy=doubtful_jy)
     imaging.clean_in_mask(
         session.casa, session.target, name, session.imaging, session.mask,
         datacolumn="corrected", nsigma=nsigma, like=like, resume=resume, psf_there=psf_there,
