@@ -8,7 +8,7 @@ from casacore.images import image as CasaImage  # noqa: N812
 from casacore.tables import table
 
 from makems import MsRecipe, make_ms
-from peelkit.core import reuse
+from peelkit.core import restart, reuse
 from peelkit.engines.casa import Imaging
 from peelkit.io import ms
 
@@ -71,7 +71,8 @@ def test_faint_components_are_left_out_and_signs_do_not_matter(tmp_path: Path) -
     plane[2, 3], plane[5, 5], plane[6, 1] = 3.0, 0.2, -1.0
     make_image(tmp_path / "one.model", plane)
     made = Imaging(imsize=8, cell_arcsec=1.0)
-    reuse.take_model(tmp_path / "one", tmp_path / "two", made, doubtful_jy=0.5)
+    reuse.take_model(tmp_path / "one", tmp_path / "two", made)
+    restart.drop_doubtful(tmp_path / "two", made, 0.5)
     found = CasaImage(str(tmp_path / "two.model")).getdata().squeeze()
     wanted = plane.copy()
     wanted[5, 5] = 0

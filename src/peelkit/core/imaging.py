@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import mosaic, stokes
+from peelkit.core import mosaic, restart, stokes
 from peelkit.core.islands import threshold_mask
 from peelkit.core.mask_inputs import read_mask
 from peelkit.engines import casa as engine
@@ -283,6 +283,13 @@ def sidelobe_level(image: Image, psf: Image) -> float:
     return min(0.9, SIDELOBE_FACTOR * max_sidelobe(psf, major))
 
 
+def doubtful_jy(image: Image, psf: Path, added: NDArray[np.bool_]) -> float:
+    """Components fainter than this [Jy] may stand for sidelobes of what the mask opens to, ``added``."""
+    if not added.any():
+        return 0.0
+    return sidelobe_level(image, read_image(psf)) * float(image.data[added].max())
+
+
 def dirty_mask(dirty: Image, psf: Image, sigma: float) -> NDArray[np.bool_]:
     """Mask of a dirty image: what stands out of the noise and of the brightest peak's sidelobes."""
     floor = sidelobe_level(dirty, psf) * float(np.nanmax(dirty.data))
@@ -410,18 +417,22 @@ def first_image(
         mask = dirty_mask(dirty.image, read_image(imaging.psf(imagename)), sigma)
     allowed = ~user_mask(leave_out, dirty.image) if leave_out else np.ones_like(mask)
     mask &= allowed
-    cleaned = dirty
-    for _ in range(passes):
-        if not mask.any():
-            break
-        cleaned = clean_in_mask(
-            casa, target, imagename, imaging, mask,
-            datacolumn=datacolumn, nsigma=nsigma, resume=True,
-        )  # fmt: skip
-        grown = grow_mask(cleaned.image, mask, sigma) & allowed if mask_path is None else mask
+    if not mask.any():
+        return dirty
+    cleaned = clean_in_mask(
+        casa, target, imagename, imaging, mask, datacolumn=datacolumn, nsigma=nsigma, resume=True
+    )
+    for _ in range(passes - 1):
+        grown = grow_mask(cleaned.image, mask, sigma) & allowed
         if grown.sum() <= 1.05 * mask.sum():
             break
+        doubtful = doubtful_jy(cleaned.image, imaging.psf(imagename), grown & ~mask)
+        restart.drop_doubtful(imagename, imaging, doubtful)
         mask = grown
+        cleaned = clean_in_mask(
+            casa, target, imagename, imaging, mask,
+            datacolumn=datacolumn, nsigma=nsigma, psf_there=True,
+        )  # fmt: skip
     return cleaned
 
 

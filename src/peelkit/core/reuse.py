@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from peelkit.core import imaging
 from peelkit.engines import casa as engine
 from peelkit.io import ms
-from peelkit.io.image import read_image
-from peelkit.io.modelimage import blank_pixels
 
 # What PSF and sums of weights are made of: where each sample lies in uv, and what it counts. TIME is there
 # since tclean grids in the LSRK frame; ANTENNA1 and ANTENNA2 since dishes have primary beams.
@@ -80,28 +78,15 @@ def take_psf(source: Path, imagename: Path, made: engine.Imaging) -> bool:
     return True
 
 
-def take_model(
-    source: Path, imagename: Path, made: engine.Imaging, *, doubtful_jy: float = 0.0
-) -> None:
+def take_model(source: Path, imagename: Path, made: engine.Imaging) -> None:
     """Copy the model of ``source`` to ``imagename``: tclean begins with what the data have beyond it.
 
     Each major cycle lowers the residual by about the PSF's highest sidelobe: with the bright sources in
     from the beginning most are saved (3C273: 12 before, 2 or 3 after, and the rms 1 % lower).
-
-    Parameters
-    ----------
-    doubtful_jy : float
-        Pixels of the model below this [Jy] are left out, and cleaned anew: where a mask opened to another
-        source, they may stand for its sidelobes.
     """
     pairs = list(zip(made.models(source), made.models(imagename), strict=True))
-    if not all(one.exists() for one, _ in pairs):
-        return
-    _copy(pairs)
-    if doubtful_jy > 0:
-        drop = np.abs(read_image(pairs[0][1]).data) < doubtful_jy
-        for _, model in pairs:
-            blank_pixels(model, drop)
+    if all(one.exists() for one, _ in pairs):
+        _copy(pairs)
 
 
 def _copies(source: Path, imagename: Path, kinds: frozenset[str]) -> list[tuple[Path, Path]]:

@@ -68,9 +68,7 @@ class Trial:
 
 def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> dict[str, Any]:
     """Do one round; returns its record, and updates the best state if it was accepted."""
-    nsigma, doubtful_jy = open_mask(
-        session, number, state.state_of(session, session.best.imagename)
-    )
+    nsigma = open_mask(session, number, state.state_of(session, session.best.imagename))
     fields = planning.fields_to_solve(session, rung)
     write_model(session, number)
     base = base_tables(session, rung)
@@ -80,7 +78,7 @@ def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> di
     for how in hows:
         trial = _trial(
             session, number, rung, base, fields, how,
-            nsigma=nsigma, doubtful_jy=doubtful_jy, before=before, first=first,
+            nsigma=nsigma, before=before, first=first,
         )  # fmt: skip
         trials.append(trial)
     chosen = max(trials, key=lambda trial: (trial.verdict.accepted, _gain(trial)))
@@ -117,7 +115,6 @@ def _trial(
     how: How,
     *,
     nsigma: float,
-    doubtful_jy: float,
     before: State,
     first: State,
 ) -> Trial:
@@ -140,7 +137,7 @@ def _trial(
     like = read_image(session.imaging.image(session.name("first")))
     state.clean(
         session, trial.imagename, trial.tables, nsigma=nsigma, like=like,
-        model_of=session.best.imagename, doubtful_jy=doubtful_jy,
+        model_of=session.best.imagename,
     )  # fmt: skip
     after = state.state_of(session, trial.imagename)
     moved = state.shift_arcsec(session, trial.imagename)
@@ -239,39 +236,35 @@ def check_model(session: Session) -> dict[str, Any]:
     }
 
 
-def open_mask(session: Session, number: int, before: State) -> tuple[float, float]:
+def open_mask(session: Session, number: int, before: State) -> float:
     """Open the mask a little, and clean the best image in it, so that both images of a round compare.
 
     Returns
     -------
     float
         The depth to clean to [sigma].
-    float
-        Components fainter than this [Jy] may stand for sidelobes of what the mask opened to; 0 if that is
-        nothing.
     """
     options = session.options
     nsigma = options.nsigma or imaging.depth(before.figures.dynamic_range)
     best = session.name(session.best.imagename)
     grown = session.mask
-    doubtful = 0.0
+    image = read_image(session.imaging.image(best))
     if options.mask is None:
         sigma = max(options.mask_threshold, 2 * options.mask_threshold * MASK_STEP**number)
-        image = read_image(session.imaging.image(best))
         grown = imaging.grow_mask(image, session.mask, sigma)
         if session.left_out is not None:
             grown &= ~session.left_out
-        brightest = float(image.data[grown & ~session.mask].max(initial=0.0))
-        psf = read_image(session.imaging.psf(best))
-        doubtful = imaging.sidelobe_level(image, psf) * brightest
-    if grown.sum() > session.mask.sum() or nsigma < session.best.nsigma:
+    added = grown & ~session.mask
+    if added.any() or nsigma < session.best.nsigma:
         session.mask = grown
         apply_tables(session, session.best)
+        doubtful = imaging.doubtful_jy(image, session.imaging.psf(best), added)
         state.clean(
-            session, session.best.imagename, session.best.tables, nsigma=nsigma, resume=True
-        )
+            session, session.best.imagename, session.best.tables, nsigma=nsigma,
+            resume=not added.any(), model_of=session.best.imagename, doubtful_jy=doubtful,
+        )  # fmt: skip
         session.best.nsigma = nsigma
-    return nsigma, doubtful
+    return nsigma
 
 
 def write_model(session: Session, number: int) -> None:
