@@ -24,10 +24,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import report
-
 import chains
 import limits
+import report
 from datasets import AXES, SIZES, Dataset, Prepared, prepare
 
 HERE = Path(__file__).parent

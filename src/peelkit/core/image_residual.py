@@ -17,7 +17,7 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from peelkit import sidecar
-from peelkit.core import around, image_record, imagers, imaging, mosaic, restoring
+from peelkit.core import around, image_record, imagers, imaging, mosaic, restoring, reuse
 from peelkit.core.image_record import ImageRecord
 from peelkit.core.imaging import Cleaned, Target
 from peelkit.core.measure import measure
@@ -159,6 +159,7 @@ def image_residual(
             nsigma,
             options,
             progress,
+            _mark(info, rows, view, copied=bad > 0),
         )
         if small is not None:
             cleaned, added = work.about(small)
@@ -169,7 +170,7 @@ def image_residual(
     if image.beam is None:
         raise DataError(f"{image.path}: no beam was fitted; is there enough unflagged data?")
     results = image_record.results(
-        out, settled, selection=selection, column=options.column, nsigma=nsigma
+        out, settled, selection=selection, column=options.column, nsigma=nsigma, mark=work.mark
     )
     # Noise beside a source is not that of a whole field.
     results |= _figures(image, cleaned.mask, record if small is None else None)
@@ -213,6 +214,14 @@ def image_residual(
     )
 
 
+def _mark(info: ms.MsInfo, rows: NDArray[np.int64], view: Path, *, copied: bool) -> str:
+    """`reuse.mark` of what is imaged; a copy may have more flags."""
+    if not copied:
+        return reuse.mark(info, rows)
+    own = ms.read_info(view)
+    return reuse.mark(own, np.arange(own.n_rows))
+
+
 def _choose(
     info: ms.MsInfo, selection: Selection, options: ImageOptions, progress: Progress
 ) -> tuple[engine.Imaging, str, list[str]]:
@@ -237,6 +246,7 @@ class Work:
     nsigma: float
     options: ImageOptions
     progress: Progress
+    mark: str
 
     @property
     def grows(self) -> bool:
@@ -254,7 +264,13 @@ class Work:
         path = self.options.mask or record.mask
         mask = imaging.user_mask(path, template) if path else np.zeros(template.data.shape, bool)
         self.progress.stage(f"imaging as {record.image}")
-        cleaned = self._clean(mask, like=template)
+        # ddsolve may have flagged data since; then, and of another MS, the PSF is made.
+        psf_there = (
+            record.mark == self.mark
+            and record.imaging.imager == self.imaging.imager
+            and reuse.take_psf(record.imagename, self.out, self.imaging)
+        )
+        cleaned = self._clean(mask, like=template, psf_there=psf_there)
         if difference := grid_difference(cleaned.image, template):
             raise DataError(
                 f"{self.out}: comes out on another grid than {record.image}: {difference}; is this an "

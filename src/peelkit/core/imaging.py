@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import imagers, mosaic, stokes
+from peelkit.core import imagers, mosaic, restart, stokes
 from peelkit.core.islands import threshold_mask
 from peelkit.core.mask_inputs import read_mask
 from peelkit.engines import casa as engine
@@ -220,7 +220,7 @@ class Cleaned:
 def remove_products(imagename: Path, *, keep: Collection[str] = ()) -> None:
     """Delete what tclean made of ``imagename``, but for products of the kinds ``keep``."""
     for path in products(imagename):
-        if _kind(path, imagename) in keep:
+        if kind(path, imagename) in keep:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -243,13 +243,13 @@ def products(imagename: Path) -> list[Path]:
     """What is there of ``imagename``: images, with and without Taylor terms, and their sidecars."""
     found = []
     for path in imagename.parent.glob(f"{glob.escape(imagename.name)}.*"):
-        if _kind(path, imagename) in PRODUCTS:
+        if kind(path, imagename) in PRODUCTS:
             found.append(path)
     return sorted(found)
 
 
-def _kind(path: Path, imagename: Path) -> str:
-    """``image`` of ``<imagename>.image.tt0``."""
+def kind(path: Path, imagename: Path) -> str:
+    """Kind of a product: ``image`` of ``<imagename>.image.tt0``."""
     kind = path.name[len(imagename.name) + 1 :].removesuffix(".peelkit.json")
     return re.sub(r"\.tt\d$", "", kind)
 
@@ -281,10 +281,22 @@ def grow_mask(
     return grown
 
 
+def sidelobe_level(image: Image, psf: Image) -> float:
+    """Level below which sidelobes of a source of 1 Jy/beam are expected, with a margin."""
+    major = image.beam.major_arcsec / image.cell_arcsec if image.beam else 5.0
+    return min(0.9, SIDELOBE_FACTOR * max_sidelobe(psf, major))
+
+
+def doubtful_jy(image: Image, psf: Path, added: NDArray[np.bool_]) -> float:
+    """Components fainter than this [Jy] may stand for sidelobes of what the mask opens to, ``added``."""
+    if not added.any():
+        return 0.0
+    return sidelobe_level(image, read_image(psf)) * float(image.data[added].max())
+
+
 def dirty_mask(dirty: Image, psf: Image, sigma: float) -> NDArray[np.bool_]:
     """Mask of a dirty image: what stands out of the noise and of the brightest peak's sidelobes."""
-    major = dirty.beam.major_arcsec / dirty.cell_arcsec if dirty.beam else 5.0
-    floor = min(0.9, SIDELOBE_FACTOR * max_sidelobe(psf, major)) * float(np.nanmax(dirty.data))
+    floor = sidelobe_level(dirty, psf) * float(np.nanmax(dirty.data))
     return grow_mask(dirty, np.zeros(dirty.data.shape, dtype=bool), sigma, floor=floor)
 
 
@@ -411,18 +423,24 @@ def first_image(
         mask = dirty_mask(dirty.image, read_image(imaging.psf(imagename)), sigma)
     allowed = ~user_mask(leave_out, dirty.image) if leave_out else np.ones_like(mask)
     mask &= allowed
-    cleaned = dirty
-    for _ in range(passes):
-        if not mask.any():
-            break
-        cleaned = clean_in_mask(
-            imager, target, imagename, imaging, mask,
-            datacolumn=datacolumn, nsigma=nsigma, resume=True,
-        )  # fmt: skip
-        grown = grow_mask(cleaned.image, mask, sigma) & allowed if mask_path is None else mask
+    if not mask.any():
+        return dirty
+    cleaned = clean_in_mask(
+        imager, target, imagename, imaging, mask, datacolumn=datacolumn, nsigma=nsigma, resume=True
+    )
+    for _ in range(passes - 1):
+        grown = grow_mask(cleaned.image, mask, sigma) & allowed
         if grown.sum() <= 1.05 * mask.sum():
             break
+        doubtful = doubtful_jy(cleaned.image, imaging.psf(imagename), grown & ~mask)
+        restart.drop_doubtful(imagename, imaging, doubtful)
         mask = grown
+        # WSClean keeps the dirty image, and begins with that.
+        again = imaging.imager == imagers.WSCLEAN
+        cleaned = clean_in_mask(
+            imager, target, imagename, imaging, mask,
+            datacolumn=datacolumn, nsigma=nsigma, psf_there=True, resume=again,
+        )  # fmt: skip
     return cleaned
 
 

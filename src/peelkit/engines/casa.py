@@ -525,7 +525,7 @@ def clean(
     psf_there : bool
         The PSF and the sums of weights of ``imagename`` are there, of the same data and weights.
     """
-    if resume:
+    if resume or psf_there:
         # tclean refuses another mask while its own copy of the first is there.
         shutil.rmtree(imagename.with_name(f"{imagename.name}.mask"), ignore_errors=True)
     if imaging.nterms > 1:
