@@ -12,6 +12,7 @@ import pytest
 from casacore.tables import table
 
 from makems import MsRecipe, make_ms
+from peelkit import memory
 from peelkit.errors import DataError
 from peelkit.io import ms
 from peelkit.io.survey import survey
@@ -48,7 +49,7 @@ def test_the_most_parallel_hands_of_some_spws(tmp_path: Path) -> None:
 def test_chunks_cover_every_row_once_and_have_one_shape(
     two_spws: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
 ) -> None:
-    monkeypatch.setattr(ms, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(memory, "chunk_bytes", lambda: chunk_bytes)
     info = ms.read_info(two_spws)
     seen = []
     with ms.opened(two_spws) as main:
@@ -63,7 +64,7 @@ def test_chunks_cover_every_row_once_and_have_one_shape(
 def test_a_new_column_holds_what_is_put_whatever_the_chunks(
     two_spws: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ms, "CHUNK_BYTES", 3000)
+    monkeypatch.setattr(memory, "chunk_bytes", lambda: 3000)
     info = ms.read_info(two_spws)
     with ms.opened(two_spws, write=True) as main:
         ms.add_column(main, "TWICE")

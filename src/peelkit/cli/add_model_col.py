@@ -55,6 +55,7 @@ MOST_LINES = 20
     help="Accept this finding of the audit: zero, nan, one, unpredicted or flux. May be given again.",
 )
 @options.overwrite
+@options.memory
 @options.common
 @click.pass_context
 def add_model_col(

@@ -146,10 +146,6 @@ def _decisions(
 )  # fmt: skip
 @options.selection_options("field", "spw", "scan", "uvrange")
 @click.option(
-    "--memory", "memory_gib", metavar="GIB", type=click.FloatRange(min=0.5), default=2.0,
-    show_default=True, help="Memory for the solve, in GiB; data are solved in pieces that fit.",
-)  # fmt: skip
-@click.option(
     "--threads", type=click.IntRange(min=0), default=0,
     help="Pieces solved at a time.  [default: one for each core]",
 )  # fmt: skip
@@ -167,6 +163,7 @@ def _decisions(
     help="Plot dE against time and frequency into the folder.",
 )  # fmt: skip
 @options.overwrite
+@options.memory
 @options.common
 @click.pass_context
 def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -> None:
@@ -200,6 +197,7 @@ def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
 
 
 def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[str, Any]) -> None:
+    from peelkit import memory
     from peelkit.core import ddsolve as work
     from peelkit.core.dd_terms import TermChoice
     from peelkit.core.ddsolve_options import DdOptions
@@ -214,7 +212,7 @@ def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[st
     combine = frozenset(filter(None, values.pop("combine").replace(" ", "").split(",")))
     if combine - {"field", "scan"}:
         raise OptionError(f"--combine {','.join(sorted(combine))}: use field, scan or field,scan.")
-    chosen = DdOptions(terms=terms, combine=combine, **values)
+    chosen = DdOptions(terms=terms, combine=combine, memory_gib=memory.limit_gib(), **values)
     with state.progress() as progress:
         outcome = work.ddsolve(ms, selection, chosen, progress)
     finish(ctx, outcome, default_sidecar=sidecar.ms_sidecar(ms, work.COMMAND), tables=tables)

@@ -79,6 +79,7 @@ SETTLED = (
 @options.imaging_options
 @click.option("--uvrange", "imaging_uvrange", help="Baselines to image, as in CASA: '>1klambda'.")
 @options.overwrite
+@options.memory
 @options.common
 @click.pass_context
 def image_residual(

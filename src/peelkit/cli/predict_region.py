@@ -108,6 +108,7 @@ from peelkit.cli.state import RunState
     "full of artefacts it is components of those, which a solve would then take for sources.",
 )
 @options.overwrite
+@options.memory
 @options.common
 @click.pass_context
 def predict_region(ctx: click.Context, ms: Path, selection: Any, **chosen: Any) -> None:

@@ -206,6 +206,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 @prepare_options
 @selfcal_calibrate.calibrator_options
 @options.overwrite
+@options.memory
 @options.common
 @click.pass_context
 def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -> None:

@@ -104,11 +104,9 @@ def write_back(
         Copy FLAG as well, in place.
     """
     progress = progress or Progress()
-    every = np.arange(info.n_rows)
+    every = ms.every_row(info)
     selected = np.zeros(info.n_rows, dtype=bool)
     selected[rows] = True
-    # Row in the copy of each selected row of the MS.
-    position = np.cumsum(selected) - 1
     progress.stage("writing the result into the MS", total=info.n_rows * len(columns))
     for name, filler in columns.items():
         like = "DATA" if name in ("CORRECTED_DATA", "MODEL_DATA") else name
@@ -119,13 +117,18 @@ def write_back(
                 inside = selected[chunk]
                 values = _filler(main, source, chunk, description)
                 if inside.any():
-                    values[inside] = ms.get(copy, name, position[chunk[inside]])
+                    values[inside] = ms.get(copy, name, _position(rows, chunk[inside]))
                 ms.put(main, name, chunk, values)
                 progress.advance(chunk.size)
     if flags:
         with ms.opened(info.path, write=True) as main, ms.opened(work.path) as copy:
             for _, chunk in ms.chunks(main, info, rows):
-                ms.put(main, "FLAG", chunk, ms.get(copy, "FLAG", position[chunk]))
+                ms.put(main, "FLAG", chunk, ms.get(copy, "FLAG", _position(rows, chunk)))
+
+
+def _position(rows: NDArray[np.int64], some: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows in a copy of ``rows`` (ascending) of some of them."""
+    return np.searchsorted(rows, some)
 
 
 def _filler(

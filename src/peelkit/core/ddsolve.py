@@ -329,7 +329,7 @@ def _write(
 def _fill(plan: Plan, step: journal.Step, columns: list[str]) -> None:
     """Give rows that were not selected what they had, or the data."""
     info = plan.rows.info
-    rest = np.setdiff1d(np.arange(info.n_rows), plan.rows.rows)
+    rest = ms.other_rows(info, plan.rows.rows)
     with ms.opened(info.path, write=True) as main:
         for name in columns:
             source = step.replaced.get(name, step.replaced.get(plan.data_column, plan.data_column))

@@ -349,7 +349,7 @@ def image_ms(
             ms.copy_rows(info.path, view, rows, data_column=column)
             own = ms.read_info(view)
             with ms.opened(view, write=True) as main:
-                for _, chunk in ms.chunks(main, own, np.arange(own.n_rows)):
+                for _, chunk in ms.chunks(main, own, ms.every_row(own)):
                     data = ms.get(main, "DATA", chunk)
                     finite = np.isfinite(data)
                     ms.put(main, "FLAG", chunk, ms.get(main, "FLAG", chunk) | ~finite)

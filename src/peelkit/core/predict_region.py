@@ -24,7 +24,7 @@ from peelkit.core.predict_shapes import Choice
 from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import PB_LIMIT, SkyModel, sky_model
 from peelkit.errors import OptionError
-from peelkit.io import journal, ms
+from peelkit.io import journal, ms, rownumbers
 from peelkit.io.image import Image
 from peelkit.io.region import read_regions
 from peelkit.outcome import Outcome
@@ -281,7 +281,7 @@ def _warnings(
 
 def _fill(info: ms.MsInfo, rows: NDArray[np.int64], columns: Mapping[str, str | None]) -> None:
     """Rows that are not selected: what the replaced column had, else 0."""
-    other = np.setdiff1d(np.arange(info.n_rows), rows)
+    other = ms.other_rows(info, rows)
     if other.size == 0:
         return
     with ms.opened(info.path, write=True) as main:
@@ -309,12 +309,9 @@ def _closure(
     predictor = Predictor(info, beam)
     difference = largest = 0.0
     with ms.opened(info.path) as main:
-        ddids = main.getcol("DATA_DESC_ID")[rows]
-        for description in info.data_descriptions:
-            mine = rows[ddids == description.id]
-            if mine.size == 0:
-                continue
-            sample = mine[np.unique(np.linspace(0, mine.size - 1, CLOSURE_ROWS).astype(int))]
+        samples = rownumbers.sample(main, rows, len(info.data_descriptions), CLOSURE_ROWS)
+        for ddid, sample in samples.items():
+            description = info.data_descriptions[ddid]
             where = Samples.read(main, sample, description.spw)
             whole = np.sum([predictor.visibilities(sky, where) for sky in pieces], axis=0)
             hand = ms.parallel_hands(description.correlations)[0]

@@ -222,7 +222,7 @@ def make_copy(
     with ms.opened(workspace.ms, write=True) as main:
         for name in ("MODEL_DATA", "CORRECTED_DATA"):
             ms.add_column(main, name)
-        for _, chunk in ms.chunks(main, copy, np.arange(copy.n_rows)):
+        for _, chunk in ms.chunks(main, copy, ms.every_row(copy)):
             if any(one != other for one, other in (execution_of or {}).items()):
                 ids = ms.get(main, "OBSERVATION_ID", chunk)
                 joined = [(execution_of or {}).get(int(one), int(one)) for one in ids]
