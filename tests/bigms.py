@@ -73,7 +73,7 @@ def make_big_ms(
     )  # fmt: skip
     fixed = {
         "DATA": data.astype(np.complex64), "FLAG": np.zeros(shape, dtype=bool),
-        **{name: model for name in extra},
+        **dict.fromkeys(extra, model),
         "WEIGHT": np.full((shape[0], n_corr), recipe.sigma_jy**-2, dtype=np.float32),
         "SIGMA": np.full((shape[0], n_corr), recipe.sigma_jy, dtype=np.float32),
         "INTERVAL": np.full(shape[0], recipe.integration_s),

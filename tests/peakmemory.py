@@ -65,8 +65,8 @@ def _tree(root: int) -> dict[int, tuple[str, int]]:
         if not entry.name.isdigit():
             continue
         try:
-            with open(f"/proc/{entry.name}/stat") as file:
-                name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
+            text = Path(f"/proc/{entry.name}/stat").read_text()
+            name, rest = text.split("(", 1)[1].rsplit(")", 1)
         except OSError:
             continue
         words = rest.split()

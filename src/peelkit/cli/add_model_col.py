@@ -9,6 +9,7 @@ import click
 
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.state import RunState
 
@@ -55,11 +56,12 @@ MOST_LINES = 20
     help="Accept this finding of the audit: zero, nan, one, unpredicted or flux. May be given again.",
 )
 @options.overwrite
+@dry_run_option
 @options.memory
 @options.common
 @click.pass_context
 def add_model_col(
-    ctx: click.Context, ms: Path, column: str, selection: Selection, **chosen: Any
+    ctx: click.Context, ms: Path, column: str, selection: Selection, dry_run: bool, **chosen: Any
 ) -> None:
     """Copy MODEL_DATA of MS, or a sum or difference of columns, to COLUMN, and audit what was copied.
 
@@ -87,7 +89,10 @@ def add_model_col(
     state = ctx.ensure_object(RunState)
     asked = work.Options(selection=selection, **chosen)
     with state.progress() as progress:
-        outcome = work.add_model_col(ms, column, asked, progress)
+        outcome = work.add_model_col(ms, column, asked, progress, dry_run=dry_run)
+    if dry_run:
+        show_estimate(ctx, outcome)
+        return
     finish(ctx, outcome, default_sidecar=work.default_sidecar(ms, column), tables=tables)
 
 

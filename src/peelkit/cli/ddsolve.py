@@ -10,6 +10,7 @@ import click
 from peelkit import sidecar
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
@@ -163,6 +164,7 @@ def _decisions(
     help="Plot dE against time and frequency into the folder.",
 )  # fmt: skip
 @options.overwrite
+@dry_run_option
 @options.memory
 @options.common
 @click.pass_context
@@ -189,6 +191,9 @@ def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
           --k delay_and_offset --g none --refant ea10
       peelkit ddsolve target.ms --from target.ms.predict-region.peelkit.json --own-data BRIGHT_1
     """
+    if values["dry_run"]:
+        _ddsolve(ctx, ms, selection, values)
+        return
     from peelkit.core import dd_engine
 
     # Before the imports of the work itself, so that both go on at the same time.
@@ -203,6 +208,7 @@ def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[st
     from peelkit.core.ddsolve_options import DdOptions
 
     state = ctx.ensure_object(RunState)
+    dry_run = values.pop("dry_run")
     terms = tuple(
         TermChoice(
             name, *(values.pop(f"{name.lower()}_{part}") for part in ("type", "time", "freq"))
@@ -214,7 +220,10 @@ def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[st
         raise OptionError(f"--combine {','.join(sorted(combine))}: use field, scan or field,scan.")
     chosen = DdOptions(terms=terms, combine=combine, memory_gib=memory.limit_gib(), **values)
     with state.progress() as progress:
-        outcome = work.ddsolve(ms, selection, chosen, progress)
+        outcome = work.ddsolve(ms, selection, chosen, progress, dry_run=dry_run)
+    if dry_run:
+        show_estimate(ctx, outcome)
+        return
     finish(ctx, outcome, default_sidecar=sidecar.ms_sidecar(ms, work.COMMAND), tables=tables)
 
 

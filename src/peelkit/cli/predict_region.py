@@ -9,6 +9,7 @@ import click
 
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.mask import sexagesimal
 from peelkit.cli.state import RunState
@@ -108,10 +109,13 @@ from peelkit.cli.state import RunState
     "full of artefacts it is components of those, which a solve would then take for sources.",
 )
 @options.overwrite
+@dry_run_option
 @options.memory
 @options.common
 @click.pass_context
-def predict_region(ctx: click.Context, ms: Path, selection: Any, **chosen: Any) -> None:
+def predict_region(
+    ctx: click.Context, ms: Path, selection: Any, dry_run: bool, **chosen: Any
+) -> None:
     """Predict the model within each region into its own column of MS.
 
     CLEAN scatters the components of a bright source in data with phase errors, and no gain mends that. So
@@ -141,7 +145,10 @@ def predict_region(ctx: click.Context, ms: Path, selection: Any, **chosen: Any) 
     state = ctx.ensure_object(RunState)
     asked = work.PredictOptions(**chosen)
     with state.progress() as progress:
-        outcome = work.predict_region(ms, selection, asked, progress)
+        outcome = work.predict_region(ms, selection, asked, progress, dry_run=dry_run)
+    if dry_run:
+        show_estimate(ctx, outcome)
+        return
     finish(ctx, outcome, default_sidecar=work.default_sidecar(ms), tables=tables)
 
 

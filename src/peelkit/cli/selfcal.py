@@ -11,6 +11,7 @@ import click
 from peelkit import sidecar
 from peelkit.cli import options, selfcal_calibrate
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.selfcal_prepare import flag_notes, prepare_options, prepared_notes
 from peelkit.cli.state import RunState
@@ -206,6 +207,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 @prepare_options
 @selfcal_calibrate.calibrator_options
 @options.overwrite
+@dry_run_option
 @options.memory
 @options.common
 @click.pass_context
@@ -256,6 +258,7 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit selfcal maser.ms --stokes IQ --solint inf --solint 60s --gaintype T --gaintype G
     """
     values["spwmap"] = _spwmap(values["spwmap"])
+    dry_run = values.pop("dry_run")
     if selfcal_calibrate.asked(ctx, values):
         selfcal_calibrate.run(ctx, ms, selection, values)
         return
@@ -317,7 +320,10 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         flag_list=values["flag_list"],
     )
     with state.progress() as progress:
-        outcome = work.selfcal(ms, selection, chosen, progress)
+        outcome = work.selfcal(ms, selection, chosen, progress, dry_run=dry_run)
+    if dry_run:
+        show_estimate(ctx, outcome)
+        return
     finish(ctx, outcome, default_sidecar=sidecar.ms_sidecar(ms, work.COMMAND), tables=tables)
 
 

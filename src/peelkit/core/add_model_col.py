@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from peelkit import sidecar
 from peelkit.core import columns, commit, modelcol
+from peelkit.core import dry_run as rehearsal
 from peelkit.core.columns import Audit, Groups, Term
 from peelkit.core.skymodel import SkyModel, sky_model
 from peelkit.engines import casa as engine
@@ -94,8 +95,12 @@ class Finding:
     text: str
 
 
-def add_model_col(path: Path, column: str, options: Options, progress: Progress) -> Outcome:
+def add_model_col(
+    path: Path, column: str, options: Options, progress: Progress, *, dry_run: bool = False
+) -> Outcome:
     """Write a column of model visibilities into the MS, after a look at what they are.
+
+    With ``dry_run`` only check, and tell what it would cost.
 
     Raises
     ------
@@ -110,7 +115,9 @@ def add_model_col(path: Path, column: str, options: Options, progress: Progress)
     if options.model_image and options.flux_jy is not None:
         raise OptionError("--model-image and --flux: give one of them.")
     info = ms.read_info(path)
-    if commit.recover(path):
+    if dry_run:
+        rehearsal.refuse_unfinished(path)
+    elif commit.recover(path):
         info = ms.read_info(path)
     if column in info.columns and not options.overwrite:
         raise DataError(f"{path}: column {column} exists; give another name, or --overwrite.")
@@ -124,6 +131,13 @@ def add_model_col(path: Path, column: str, options: Options, progress: Progress)
             f"{path}: {_fields(info, fields)} have a virtual model, which CASA uses in place of "
             "MODEL_DATA; delete it with CASA's delmod(otf=True, scr=False)."
         )
+    if dry_run:
+        # What CASA would make real needs no check.
+        ours = sorted(set(fields) & set(groups.fields.tolist()))
+        known = [term for term in terms if not (ours and term.column == "MODEL_DATA")]
+        columns.check_operands(info, known, rows, {})
+        _check_target_fits(info, column, rows)
+        return rehearsal.add_model_col(info, rows, terms=len(terms))
     with ExitStack() as stack:
         made: dict[str, RealModel] = {}
         casa = None

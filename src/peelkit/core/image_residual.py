@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from peelkit import sidecar
 from peelkit.core import around, image_record, imaging, mosaic
+from peelkit.core import dry_run as rehearsal
 from peelkit.core.image_record import ImageRecord
 from peelkit.core.imaging import Cleaned, Target
 from peelkit.core.measure import measure
@@ -89,6 +90,8 @@ def image_residual(
     selection: Selection,
     options: ImageOptions,
     progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> Outcome:
     """Image a column of the MS at ``path``; nothing in the MS is changed.
 
@@ -102,6 +105,8 @@ def image_residual(
         Field (one, or those of a mosaic), spw and scan; only without ``options.like``, whose are used.
     options : ImageOptions
         See there.
+    dry_run : bool
+        Only check, and tell what it would cost.
 
     Raises
     ------
@@ -136,6 +141,11 @@ def image_residual(
     if record is not None and options.around:
         small = around.settle(options.around, read_image(record.image), settled, info, rows)
         settled = small.imaging
+    if dry_run:
+        grows = options.grow_mask if options.grow_mask is not None else options.mask is None
+        return rehearsal.image_residual(
+            info, rows, settled, new=record is None, grows=grows and small is None, out=out
+        )
     progress.stage(f"reading {options.column}")
     bad = audit(info, rows, options.column)
     if bad:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from peelkit import sidecar
 from peelkit.core import commit, predict_shapes, predict_tclean
+from peelkit.core import dry_run as rehearsal
 from peelkit.core.modelcol import Predictor, Samples, Sky, predict_columns, read_models
 from peelkit.core.predict_inputs import (
     Direction,
@@ -88,7 +89,12 @@ class PredictOptions:
 
 
 def predict_region(
-    path: Path, selection: Selection, options: PredictOptions, progress: Progress | None = None
+    path: Path,
+    selection: Selection,
+    options: PredictOptions,
+    progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> Outcome:
     """Predict the model in each region, what is left, and the whole, into columns.
 
@@ -101,6 +107,8 @@ def predict_region(
         column had.
     options : PredictOptions
         See there.
+    dry_run : bool
+        Only check, and tell what it would cost.
 
     Raises
     ------
@@ -117,7 +125,9 @@ def predict_region(
     paths = model_paths(options.models, options.image)
     info = ms.read_info(path)
     ms.refuse_if_locked(path)
-    if commit.recover(path) is not None:
+    if dry_run:
+        rehearsal.refuse_unfinished(path)
+    elif commit.recover(path) is not None:
         info = ms.read_info(path)
     info.require("DATA", "its shape and storage are what the new columns get.")
     rows = ms.select_rows(info, selection)
@@ -133,6 +143,19 @@ def predict_region(
     columns = [part.column for part in parts]
     columns += [name for name in (options.rest_column, options.all_column) if name]
     check_columns(info, columns, overwrite=options.overwrite)
+    if dry_run:
+        kinds = predict_shapes.parse_shapes(options.shape, [part.label for part in parts])
+        fitted = len(
+            [
+                label
+                for label, kind in kinds.items()
+                if kind != "clean" and label not in given.labels
+            ]
+        )
+        return rehearsal.predict_region(
+            info, rows, regions=len(parts), columns=len(columns),
+            fitted=fitted if options.predictor == "ducc" else 0,
+        )  # fmt: skip
     choices, rest = predict_shapes.choose(
         info, rows, parts, sky, given, shapes=options.shape, datacolumn=options.datacolumn,
         predictor=options.predictor, beam=beam,

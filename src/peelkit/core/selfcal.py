@@ -25,6 +25,7 @@ from peelkit.core import (
     selfcal_terms,
     snr_estimate,
 )
+from peelkit.core import dry_run as rehearsal
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_polarisation as polarisation
 from peelkit.core import selfcal_prepare as preparing
@@ -33,7 +34,7 @@ from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
 from peelkit.core.measure import measure
 from peelkit.core.selfcal_session import FIRST_NSIGMA, Best, SelfcalOptions, Session
-from peelkit.core.workspace import fingerprint, make_copy, open_workspace
+from peelkit.core.workspace import check_folder, fingerprint, make_copy, open_workspace
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms, virtual
@@ -50,7 +51,12 @@ COMMAND = "selfcal"
 
 
 def selfcal(
-    path: Path, selection: Selection, options: SelfcalOptions, progress: Progress | None = None
+    path: Path,
+    selection: Selection,
+    options: SelfcalOptions,
+    progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> Outcome:
     """Self-calibrate one field of the MS at ``path``, or several as one mosaic.
 
@@ -63,6 +69,8 @@ def selfcal(
         Field (one, or those of a mosaic), spw, scan, and uvrange for the solve.
     options : SelfcalOptions
         See there.
+    dry_run : bool
+        Only check, and tell what it would cost.
 
     Returns
     -------
@@ -72,7 +80,9 @@ def selfcal(
     progress = progress or Progress()
     info = ms.read_info(path)
     ms.refuse_if_locked(path)
-    if commit.recover(path) is not None:
+    if dry_run:
+        rehearsal.refuse_unfinished(path)
+    elif commit.recover(path) is not None:
         info = ms.read_info(path)
     check_uvrange(selection.uvrange)
     check_uvrange(options.choices.uvrange)
@@ -100,6 +110,15 @@ def selfcal(
         log.info("%d fields form a mosaic: they are imaged and calibrated jointly", len(fields))
     refants = choose_refants(info, found, options.refant)
     folder = options.out or path.with_name(f"{path.stem}.selfcal")
+    if dry_run:
+        check_folder(folder, fingerprint(info, asked), overwrite=options.overwrite)
+        rungs = len(options.plan or ()) or (
+            0 if options.solints == ("auto",) else len(options.solints)
+        )
+        return rehearsal.selfcal(
+            info, rows, settled, rounds=rungs or None, most_rounds=options.rounds,
+            calwt=options.calwt, folder=folder,
+        )  # fmt: skip
     workspace, resumed = open_workspace(
         folder, fingerprint(info, asked), overwrite=options.overwrite
     )
