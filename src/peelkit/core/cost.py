@@ -1,9 +1,11 @@
 """What a command will cost: a model with measured coefficients, by stage.
 
-Time is linear in rows, samples (row x channel x correlation), pixels and groups, with a fixed part. The
-coefficients are CPU seconds of ``bench/coefficients.py`` on two cores of a machine of 2024 (numpy 2,
-casatasks 6.7, QuartiCal 0.2.7, ducc0 0.3x), on data of 1.3 and 11 million samples: expect a factor of two on
-such a machine, and another on another. Pure functions: nothing is read here.
+Time is linear in rows, samples (row x channel x correlation), visibilities (row x channel), pixels and
+groups, with a fixed part. The coefficients are CPU seconds of ``bench/coefficients.py`` (21 060 rows of 16 and
+84 240 rows of 32 channels, two correlations, one point source) and, for rows and large data, of single commands
+on 10 M rows of 1 channel and 336 960 rows of 64 channels x 4 correlations, taken on two busy cores (casatasks
+6.7, QuartiCal 0.2.7): expect a factor of two on such a machine, and another on another. Wall time is CPU time
+over the threads that share it, and the bytes at `DISK_BYTES_S`. Pure functions: nothing is read here.
 """
 
 from __future__ import annotations
@@ -69,16 +71,22 @@ class Size:
 
 @dataclass(frozen=True)
 class Rate:
-    """CPU time of one pass [s]: fixed, for a million rows, for a million samples; and threads that share it."""
+    """CPU time of one pass [s]: fixed, for a million rows, samples, visibilities; and threads that share it."""
 
     fixed: float = 0.0
     per_mrow: float = 0.0
     per_msample: float = 0.0
+    per_mvis: float = 0.0
     lanes: float = 1.0
 
     def cpu_s(self, size: Size) -> float:
         """CPU time of a pass over all data [s]."""
-        return self.fixed + (self.per_mrow * size.rows + self.per_msample * size.samples) / 1e6
+        return (
+            self.fixed
+            + self.per_mrow * size.rows / 1e6
+            + self.per_msample * size.samples / 1e6
+            + self.per_mvis * size.visibilities / 1e6
+        )
 
 
 # What a disk takes and gives in a sequential copy beside other work [B/s]; the page cache is faster.
@@ -87,30 +95,32 @@ DISK_BYTES_S = 1.0e9
 START = Rate(fixed=0.6)
 SURVEY = Rate(per_mrow=2.3, per_msample=0.028)
 AUDIT = Rate(per_mrow=0.3, per_msample=0.015)
+# A column and its audit: of two columns, one read and one written.
 COPY = Rate(per_mrow=0.9, per_msample=0.022)
-PREDICT = Rate(fixed=0.1, per_mrow=0.5, per_msample=0.10, lanes=1.6)
-FIT = Rate(fixed=0.05, per_mrow=0.5, per_msample=0.2)
-# A fit has so many passes, and reads so many samples of the parallel hands at most (core/compact_fit.py).
-FIT_PASSES, FIT_SAMPLES = 2, 20e6
+# One sky, or one column to write (half each).
+PREDICT = Rate(fixed=0.1, per_mrow=0.5, per_msample=0.16, lanes=1.3)
+# A fit has so many passes, and reads so many visibilities at most (core/compact_fit.py).
+FIT = Rate(fixed=0.05, per_mrow=0.5, per_msample=0.37)
+FIT_PASSES, FIT_VISIBILITIES = 2, 20e6
 CASA_START = Rate(fixed=2.5)
-# tclean: one pass of gridding or degridding of one Taylor term, and what a pass costs for its pixels.
-GRID = Rate(fixed=0.3, per_mrow=1.0, per_msample=0.1)
+# tclean: one pass of gridding or degridding of one Taylor term, and what it costs for a pixel [s].
+GRID = Rate(fixed=0.1, per_mrow=1.0, per_mvis=0.42)
 GRIDDER_FACTOR = {"standard": 1.0, "wproject": 3.0, "mosaic": 3.0}
-PIXEL_S = 1.0e-6
-MAJOR_CYCLES = 4
-GAINCAL = Rate(fixed=0.5, per_mrow=2.0, per_msample=0.05)
-APPLYCAL = Rate(fixed=0.3, per_mrow=1.0, per_msample=0.05)
+PIXEL_S = 3.0e-7
+MAJOR_CYCLES = 6
+# gaincal and applycal of one round, and the model's column.
+ROUND = Rate(fixed=1.9, per_mvis=3.9)
 # MS copies of selfcal and ddsolve, with two columns.
-DEEP_COPY = Rate(fixed=0.2, per_mrow=4.0, per_msample=0.05)
-# ddsolve: S/N of the directions; the solve, for each direction; what QuartiCal pays for a group and to
-# begin; choosing intervals on a part of the data; subtracting with the balance of gains.
+DEEP_COPY = Rate(fixed=0.2, per_mrow=4.0, per_msample=0.09)
+# ddsolve: S/N of the directions; the solve, for one direction; what QuartiCal pays to begin, and for a group
+# [s]; intervals, chosen on so many visibilities at most (core/dd_auto.py); gains balanced and subtracted.
 MEASURE = Rate(per_mrow=2.0, per_msample=0.1, lanes=1.3)
-SOLVE = Rate(per_mrow=0.0, per_msample=1.2, lanes=1.7)
-GROUP_S = 0.3
-QUARTICAL_START = Rate(fixed=8.0, lanes=1.3)
-AUTO_SAMPLES = 0.8e6
+SOLVE = Rate(per_msample=1.3, lanes=1.7)
+QUARTICAL_START = Rate(fixed=1.2, lanes=1.0)
+GROUP_S = 0.25
+AUTO_VISIBILITIES = 0.8e6
 SUBTRACT = Rate(per_mrow=3.0, per_msample=0.25, lanes=1.3)
-WRITE_BACK = Rate(per_mrow=1.5, per_msample=0.05)
+WRITE_BACK = Rate(fixed=0.2, per_mrow=1.5, per_msample=0.03)
 
 # Resident memory [B]: CASA's child (tests/integration/test_memory.py: 330 MB whatever the data), and what
 # tclean takes for a pixel of each image that it holds.
@@ -277,7 +287,7 @@ def predict_region(size: Size, *, regions: int, columns: int, fitted: int) -> li
     """``fitted`` of the regions are fitted by a point or Gaussian; ``columns`` are written."""
     found = [start()]
     if fitted:
-        part = size.times(min(1.0, FIT_SAMPLES / max(1, size.visibilities)))
+        part = size.times(min(1.0, FIT_VISIBILITIES / max(1, size.visibilities)))
         found.append(
             stage(
                 "fitting sources", FIT, part, passes=FIT_PASSES * (1 + regions) / 2,
@@ -311,9 +321,13 @@ def image_residual(size: Size, grid: Grid, *, new: bool, grows: bool) -> list[St
 def selfcal(size: Size, grid: Grid, *, rounds: int, whole: Size, calwt: bool) -> list[Stage]:
     """So many rounds, of which some more may be tried and taken back."""
     one_round = [
-        stage("predicting", PREDICT, size, written=size.column_bytes),
-        stage("solving", GAINCAL, size, read=2 * size.column_bytes),
-        stage("applying", APPLYCAL, size, read=size.column_bytes, written=size.column_bytes),
+        stage(
+            "predicting, solving, applying",
+            ROUND,
+            size,
+            read=3 * size.column_bytes,
+            written=2 * size.column_bytes,
+        ),
         tclean("imaging", size, grid, residuals=MAJOR_CYCLES, psf=calwt),
     ]
     return [
@@ -348,9 +362,9 @@ def ddsolve(
               read=models * size.column_bytes),
     ]  # fmt: skip
     if auto:
-        part = size.times(min(1.0, AUTO_SAMPLES / max(1, size.visibilities)))
+        part = size.times(min(1.0, AUTO_VISIBILITIES / max(1, size.visibilities)))
         found += _solve("choosing intervals", part, solve, models)
-        found.append(stage("choosing intervals: scores", SUBTRACT, part, passes=6))
+        found.append(stage("choosing intervals: scores", SUBTRACT, part, passes=2))
     found += _solve("solving", size, solve, models)
     found.append(
         stage("balancing the gains, and subtracting", SUBTRACT, whole, passes=(2 + directions) / 2,
