@@ -75,7 +75,11 @@ def test_a_new_column_holds_what_is_put_whatever_the_chunks(
             assert np.array_equal(main.getcell("TWICE", row), 2 * main.getcell("DATA", row))
 
 
-def test_copied_rows_keep_their_ids_and_values(two_spws: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("window", [2**20, 7])
+def test_copied_rows_keep_their_ids_and_values(
+    two_spws: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr(memory, "ROW_WINDOW", window)
     info = ms.read_info(two_spws)
     rows = ms.select_rows(info, Selection(spw="1", scan="2"))
     ms.copy_rows(two_spws, tmp_path / "copy.ms", rows, data_column="DATA")

@@ -516,10 +516,16 @@ def copy_rows(
         # CASA insists on FLAG_CATEGORY; it has no cells and costs nothing.
         names += [name for name in ("FLAG_CATEGORY",) if name in main.colnames()]
         # The backslash lets a column have the name of a word of TaQL, such as ALL.
-        selected = main.selectrows(rows).select(",".join(rf"\{name}" for name in names))
-        copy = selected.copy(str(target), deep=True)
-        copy.close()
-        selected.close()
+        wanted = ",".join(rf"\{name}" for name in names)
+        # A selection has 8 bytes for each row, several times over: rows go over in windows.
+        for start in range(0, rows.size, memory.ROW_WINDOW):
+            selected = main.selectrows(rows[start : start + memory.ROW_WINDOW]).select(wanted)
+            if start == 0:
+                selected.copy(str(target), deep=True).close()
+            else:
+                with opened(target, write=True) as copy:
+                    selected.copyrows(copy)
+            selected.close()
     if data_column != "DATA":
         with opened(target, write=True) as main:
             main.renamecol(data_column, "DATA")
