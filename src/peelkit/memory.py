@@ -32,16 +32,21 @@ MOST_CHUNK_BYTES = 64 * 2**20
 ROW_WINDOW = 2**20
 
 _limit_gib: ContextVar[float] = ContextVar("peelkit memory limit [GiB]", default=DEFAULT_GIB)
+_processes: ContextVar[int] = ContextVar("processes that share the limit", default=1)
 
 
 @contextlib.contextmanager
-def limited(gib: float) -> Iterator[None]:
-    """Let what runs in this block take about ``gib`` GiB in all processes together."""
-    token = _limit_gib.set(gib)
+def limited(gib: float, *, processes: int = 1) -> Iterator[None]:
+    """Let what runs in this block take about ``gib`` GiB in all of our processes together.
+
+    ``processes`` counts this one, and workers on this machine that work on pieces of the same data.
+    """
+    tokens = _limit_gib.set(gib), _processes.set(processes)
     try:
         yield
     finally:
-        _limit_gib.reset(token)
+        _limit_gib.reset(tokens[0])
+        _processes.reset(tokens[1])
 
 
 def limit_gib() -> float:
@@ -51,7 +56,7 @@ def limit_gib() -> float:
 
 def chunk_bytes(gib: float | None = None) -> int:
     """Size of a piece of data [B], as its reader reckons it; of the limit that holds if not given."""
-    room = (limit_gib() if gib is None else gib) * GIB - BASE_BYTES
+    room = (limit_gib() if gib is None else gib) * GIB / _processes.get() - BASE_BYTES
     return int(min(MOST_CHUNK_BYTES, max(2**20, room / ALIVE)))
 
 

@@ -15,7 +15,18 @@ import peelkit
 
 SOURCE = Path(peelkit.__file__).parent
 LAYERS = {
-    "cli": {"cli", "core", "sidecar", "errors", "selection", "outcome", "progress", "memory", "spread", ""},
+    "cli": {
+        "cli",
+        "core",
+        "sidecar",
+        "errors",
+        "selection",
+        "outcome",
+        "progress",
+        "memory",
+        "spread",
+        "",
+    },
     "core": {
         "core",
         "io",
@@ -31,7 +42,17 @@ LAYERS = {
         "",
     },
     "io": {"io", "errors", "selection", "sidecar", "outcome", "progress", "memory", ""},
-    "engines": {"engines", "errors", "selection", "sidecar", "outcome", "progress", "memory", "parallel", ""},
+    "engines": {
+        "engines",
+        "errors",
+        "selection",
+        "sidecar",
+        "outcome",
+        "progress",
+        "memory",
+        "parallel",
+        "",
+    },
 }
 MODULES = sorted(
     name

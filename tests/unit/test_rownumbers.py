@@ -138,4 +138,7 @@ def test_the_pieces_get_smaller_with_the_limit_and_never_larger_than_64_mib() ->
     assert memory.chunk_bytes(0.5) == pytest.approx(8 * 2**20)
     with memory.limited(0.5):
         assert memory.chunk_bytes() == memory.chunk_bytes(0.5)
+    with memory.limited(1.0, processes=2):
+        assert memory.chunk_bytes() == memory.chunk_bytes(1.0) == pytest.approx(8 * 2**20)
     assert memory.limit_gib() == 2.0
+    assert memory.chunk_bytes() == 64 * 2**20

@@ -84,7 +84,10 @@ def memory(function: F) -> F:
     def wrapper(*args: Any, memory_gib: float, **kwargs: Any) -> Any:
         from peelkit import memory as limit
 
-        with limit.limited(memory_gib):
+        # Workers here, if there are any, share it.
+        machines = kwargs.get("machines")
+        workers = machines.workers if machines is not None else kwargs.get("workers") or 0
+        with limit.limited(memory_gib, processes=1 + workers):
             return function(*args, **kwargs)
 
     option = click.option(
