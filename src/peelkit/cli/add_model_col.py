@@ -9,6 +9,7 @@ import click
 
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.state import RunState
 
@@ -57,6 +58,8 @@ MOST_LINES = 20
 )
 @options.overwrite
 @options.machines
+@dry_run_option
+@options.memory
 @options.common
 @click.pass_context
 def add_model_col(
@@ -65,6 +68,7 @@ def add_model_col(
     column: str,
     selection: Selection,
     machines: Machines,
+    dry_run: bool,
     **chosen: Any,
 ) -> None:
     """Copy MODEL_DATA of MS, or a sum or difference of columns, to COLUMN, and audit what was copied.
@@ -98,7 +102,12 @@ def add_model_col(
     state = ctx.ensure_object(RunState)
     asked = work.Options(selection=selection, **chosen)
     with state.progress() as progress:
-        outcome = work.add_model_col(ms, column, asked, progress, machines=machines)
+        outcome = work.add_model_col(
+            ms, column, asked, progress, machines=machines, dry_run=dry_run
+        )
+    if dry_run:
+        show_estimate(ctx, outcome)
+        return
     finish(ctx, outcome, default_sidecar=work.default_sidecar(ms, column), tables=tables)
 
 

@@ -10,6 +10,7 @@ import click
 from peelkit import sidecar
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
@@ -146,10 +147,6 @@ def _decisions(
 )  # fmt: skip
 @options.selection_options("field", "spw", "scan", "uvrange")
 @click.option(
-    "--memory", "memory_gib", metavar="GIB", type=click.FloatRange(min=0.5), default=2.0,
-    show_default=True, help="Memory for the solve, in GiB; data are solved in pieces that fit.",
-)  # fmt: skip
-@click.option(
     "--threads", type=click.IntRange(min=0), default=0,
     help="Pieces solved at a time.  [default: one for each core]",
 )  # fmt: skip
@@ -167,6 +164,8 @@ def _decisions(
     help="Plot dE against time and frequency into the folder.",
 )  # fmt: skip
 @options.overwrite
+@dry_run_option
+@options.memory
 @options.common
 @click.pass_context
 def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -> None:
@@ -192,6 +191,9 @@ def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
           --k delay_and_offset --g none --refant ea10
       peelkit ddsolve target.ms --from target.ms.predict-region.peelkit.json --own-data BRIGHT_1
     """
+    if values["dry_run"]:
+        _ddsolve(ctx, ms, selection, values)
+        return
     from peelkit.core import dd_engine
 
     # Before the imports of the work itself, so that both go on at the same time.
@@ -200,11 +202,13 @@ def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
 
 
 def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[str, Any]) -> None:
+    from peelkit import memory
     from peelkit.core import ddsolve as work
     from peelkit.core.dd_terms import TermChoice
     from peelkit.core.ddsolve_options import DdOptions
 
     state = ctx.ensure_object(RunState)
+    dry_run = values.pop("dry_run")
     terms = tuple(
         TermChoice(
             name, *(values.pop(f"{name.lower()}_{part}") for part in ("type", "time", "freq"))
@@ -214,9 +218,12 @@ def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[st
     combine = frozenset(filter(None, values.pop("combine").replace(" ", "").split(",")))
     if combine - {"field", "scan"}:
         raise OptionError(f"--combine {','.join(sorted(combine))}: use field, scan or field,scan.")
-    chosen = DdOptions(terms=terms, combine=combine, **values)
+    chosen = DdOptions(terms=terms, combine=combine, memory_gib=memory.limit_gib(), **values)
     with state.progress() as progress:
-        outcome = work.ddsolve(ms, selection, chosen, progress)
+        outcome = work.ddsolve(ms, selection, chosen, progress, dry_run=dry_run)
+    if dry_run:
+        show_estimate(ctx, outcome)
+        return
     finish(ctx, outcome, default_sidecar=sidecar.ms_sidecar(ms, work.COMMAND), tables=tables)
 
 

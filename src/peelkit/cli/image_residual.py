@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from peelkit import sidecar
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
@@ -79,6 +80,8 @@ SETTLED = (
 @options.imaging_options
 @click.option("--uvrange", "imaging_uvrange", help="Baselines to image, as in CASA: '>1klambda'.")
 @options.overwrite
+@dry_run_option
+@options.memory
 @options.common
 @click.pass_context
 def image_residual(
@@ -150,7 +153,12 @@ def image_residual(
         overwrite=values["overwrite"],
     )
     with state.progress() as progress:
-        outcome = work.image_residual(ms, out, selection, chosen, progress)
+        outcome = work.image_residual(
+            ms, out, selection, chosen, progress, dry_run=values["dry_run"]
+        )
+    if values["dry_run"]:
+        show_estimate(ctx, outcome)
+        return
     product = Path(outcome.results["image"])
     finish(ctx, outcome, default_sidecar=sidecar.image_sidecar(product), tables=tables)
 

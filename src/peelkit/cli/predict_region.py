@@ -9,6 +9,7 @@ import click
 
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.mask import sexagesimal
 from peelkit.cli.state import RunState
@@ -112,10 +113,12 @@ if TYPE_CHECKING:
 )
 @options.overwrite
 @options.machines
+@dry_run_option
+@options.memory
 @options.common
 @click.pass_context
 def predict_region(
-    ctx: click.Context, ms: Path, selection: Any, machines: Machines, **chosen: Any
+    ctx: click.Context, ms: Path, selection: Any, machines: Machines, dry_run: bool, **chosen: Any
 ) -> None:
     """Predict the model within each region into its own column of MS.
 
@@ -150,7 +153,12 @@ def predict_region(
     state = ctx.ensure_object(RunState)
     asked = work.PredictOptions(**chosen)
     with state.progress() as progress:
-        outcome = work.predict_region(ms, selection, asked, progress, machines=machines)
+        outcome = work.predict_region(
+            ms, selection, asked, progress, machines=machines, dry_run=dry_run
+        )
+    if dry_run:
+        show_estimate(ctx, outcome)
+        return
     finish(ctx, outcome, default_sidecar=work.default_sidecar(ms), tables=tables)
 
 

@@ -11,6 +11,7 @@ import click
 from peelkit import sidecar
 from peelkit.cli import options, selfcal_calibrate
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.selfcal_fields import each_field_option, field_tables
 from peelkit.cli.selfcal_prepare import flag_notes, prepare_options, prepared_notes
@@ -210,6 +211,8 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 @each_field_option
 @options.machines
 @options.overwrite
+@dry_run_option
+@options.memory
 @options.common
 @click.pass_context
 def selfcal(
@@ -266,6 +269,7 @@ def selfcal(
       peelkit selfcal maser.ms --stokes IQ --solint inf --solint 60s --gaintype T --gaintype G
     """
     values["spwmap"] = _spwmap(values["spwmap"])
+    dry_run = values.pop("dry_run")
     if selfcal_calibrate.asked(ctx, values):
         selfcal_calibrate.run(ctx, ms, selection, values)
         return
@@ -335,10 +339,18 @@ def selfcal(
         if values["each_field"]:
             from peelkit.core.selfcal_fields import selfcal_each_field
 
+            if dry_run:
+                raise OptionError(
+                    "--dry-run: tells the cost of one field, not of --each-field; give one with --field, and "
+                    "leave --each-field out."
+                )
             show = field_tables
             outcome = selfcal_each_field(ms, selection, chosen, machines, progress)
         else:
-            outcome = work.selfcal(ms, selection, chosen, progress)
+            outcome = work.selfcal(ms, selection, chosen, progress, dry_run=dry_run)
+    if dry_run:
+        show_estimate(ctx, outcome)
+        return
     finish(ctx, outcome, default_sidecar=sidecar.ms_sidecar(ms, work.COMMAND), tables=show)
 
 

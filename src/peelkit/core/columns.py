@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.errors import DataError, OptionError
-from peelkit.io import journal, ms
+from peelkit.io import journal, ms, rownumbers
 from peelkit.io.virtual import RealModel
 from peelkit.progress import Progress
 from peelkit.spread import Spread
@@ -38,6 +38,8 @@ SPREAD_SAMPLE_BYTES = 24
 # Bytes of a sample that chunks are reckoned with: chunks of some 5 MB stay in the cache of a
 # processor, and are copied half again as fast as those of 64 MB.
 CHUNK_SAMPLE_BYTES = 96
+# And of a row beside its samples.
+CHUNK_ROW_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,7 @@ def check_operands(
     """
     info.require("DATA", "its shape and storage are what the new column gets.")
     with ms.opened(info.path) as main:
-        ddids = main.getcol("DATA_DESC_ID")[rows]
-        first = [int(rows[np.argmax(ddids == ddid)]) for ddid in np.unique(ddids)]
+        first = rownumbers.first_of_each(main, rows)
         usable = [
             name for name in sorted(info.columns) if not _why_not(main, name, first, info)
         ] + [name for name in made if name not in info.columns]
@@ -165,17 +166,21 @@ class Groups:
         """Find the groups that have some of ``rows``."""
         n_spw = len(info.spws)
         spw_of = np.array([item.spw for item in info.data_descriptions])
-        key = np.empty(rows.size, dtype=np.int32)
+        n_key = len(info.fields) * n_spw
+        # Most MSs have fewer groups than 2 bytes can tell: a VLASS tile has 189 x 16.
+        group: NDArray[Any] = np.empty(rows.size, dtype=np.uint16 if n_key < 2**16 else np.int32)
+        counts = np.zeros(n_key, dtype=np.int64)
         with ms.opened(info.path) as main:
-            for start, count in ms.row_ranges(rows.size, 64):
-                part = rows[start : start + count]
-                spw = spw_of[ms.get(main, "DATA_DESC_ID", part)]
-                key[start : start + count] = ms.get(main, "FIELD_ID", part) * n_spw + spw
-        counts = np.bincount(key, minlength=len(info.fields) * n_spw)
+            for start, window, ddids in rownumbers.windows(main, rows):
+                key = ms.get(main, "FIELD_ID", window) * n_spw + spw_of[ddids]
+                counts += np.bincount(key, minlength=n_key)
+                group[start : start + window.size] = key
         there = np.flatnonzero(counts)
-        number = np.zeros(counts.size, dtype=np.int32)
+        number = np.zeros(counts.size, dtype=group.dtype)
         number[there] = np.arange(there.size)
-        return cls(there // n_spw, there % n_spw, number[key], counts[there])
+        for start, count in ms.row_ranges(rows.size, 8):
+            group[start : start + count] = number[group[start : start + count]]
+        return cls(there // n_spw, there % n_spw, group, counts[there])
 
 
 class Audit:
@@ -388,22 +393,20 @@ def shape_chunks(
     Data descriptions of equal shape go together: where they alternate from integration to
     integration, as they mostly do, their rows are then contiguous in the file.
     """
-    ddids = np.concatenate(
-        [main.getcol("DATA_DESC_ID", start, n) for start, n in ms.row_ranges(main.nrows(), 8)]
-    )[rows]
     kinds: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for item in info.data_descriptions:
         kinds.setdefault((info.spws[item.spw].freq_hz.size, item.correlations), []).append(item.id)
-    for (n_chan, correlations), ids in kinds.items():
-        index = np.flatnonzero(np.isin(ddids, ids))
-        mine = rows[index]
-        row_bytes = n_chan * len(correlations) * sample_bytes
-        for start, count in ms.row_ranges(mine.size, row_bytes):
-            part = slice(start, start + count)
-            yield Chunk(
-                mine[part], index[part], ms.parallel_hands(correlations),
-                (n_chan, len(correlations)),
-            )  # fmt: skip
+    for begin, window, ddids in rownumbers.windows(main, rows):
+        for (n_chan, correlations), ids in kinds.items():
+            inside = np.flatnonzero(np.isin(ddids, ids))
+            mine, index = window[inside], begin + inside
+            row_bytes = n_chan * len(correlations) * sample_bytes + CHUNK_ROW_BYTES
+            for start, count in ms.row_ranges(mine.size, row_bytes):
+                part = slice(start, start + count)
+                yield Chunk(
+                    mine[part], index[part], ms.parallel_hands(correlations),
+                    (n_chan, len(correlations)),
+                )  # fmt: skip
 
 
 def copy_column(
@@ -459,9 +462,7 @@ def copy_column(
                 audit.merge(figures)
                 progress.advance(done.size)
         if rows.size < info.n_rows:
-            others = np.ones(info.n_rows, dtype=bool)
-            others[rows] = False
-            for chunk in shape_chunks(main, info, np.flatnonzero(others)):
+            for chunk in shape_chunks(main, info, ms.other_rows(info, rows)):
                 if name in step.replaced:
                     values = ms.get(main, step.replaced[name], chunk.rows)
                 else:

@@ -114,13 +114,11 @@ def write_back(
         Copy FLAG as well, in place.
     """
     progress = progress or Progress()
-    every = np.arange(info.n_rows)
-    # The part of each row of the MS, and its row in the copy.
-    owner = np.full(info.n_rows, -1, dtype=np.int32)
-    position = np.zeros(info.n_rows, dtype=np.int64)
+    every = ms.every_row(info)
+    # The part of each row of the MS; parts are few, rows are not.
+    owner = np.full(info.n_rows, -1, dtype=np.int16)
     for number, part in enumerate(parts):
         owner[part.rows] = number
-        position[part.rows] = np.arange(part.rows.size)
     progress.stage("writing the result into the MS", total=info.n_rows * len(columns))
     for name, filler in columns.items():
         like = "DATA" if name in ("CORRECTED_DATA", "MODEL_DATA") else name
@@ -132,7 +130,8 @@ def write_back(
                 for number in np.unique(owner[chunk[owner[chunk] >= 0]]):
                     inside = owner[chunk] == number
                     with ms.opened(parts[number].work) as copy:
-                        values[inside] = ms.get(copy, name, position[chunk[inside]])
+                        place = _position(parts[number].rows, chunk[inside])
+                        values[inside] = ms.get(copy, name, place)
                 ms.put(main, name, chunk, values)
                 progress.advance(chunk.size)
     if flags:
@@ -140,7 +139,13 @@ def write_back(
             for part in parts:
                 with ms.opened(part.work) as copy:
                     for _, chunk in ms.chunks(main, info, part.rows):
-                        ms.put(main, "FLAG", chunk, ms.get(copy, "FLAG", position[chunk]))
+                        place = _position(part.rows, chunk)
+                        ms.put(main, "FLAG", chunk, ms.get(copy, "FLAG", place))
+
+
+def _position(rows: NDArray[np.int64], some: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows in a copy of ``rows`` (ascending) of some of them."""
+    return np.searchsorted(rows, some)
 
 
 def _filler(

@@ -121,7 +121,7 @@ class DelayStart:
         info = ms.read_info(copy)
         with ms.opened(copy, write=True) as main:
             for description, rows in ms.chunks(
-                main, info, np.arange(info.n_rows), bytes_per_sample=120
+                main, info, ms.every_row(info), bytes_per_sample=120
             ):
                 spw = self.spws.get(ddids[description.id])
                 if spw is None:

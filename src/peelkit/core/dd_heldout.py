@@ -50,7 +50,7 @@ def hide(copy: Path, rows: NDArray[np.int64]) -> None:
     with ms.opened(copy, write=True) as main:
         main.renamecol("FLAG", KEPT)
         ms.add_column(main, "FLAG", KEPT)
-        for description, chunk in ms.chunks(main, info, np.arange(info.n_rows)):
+        for description, chunk in ms.chunks(main, info, ms.every_row(info)):
             hidden = held_out(rows[chunk], info.spws[description.spw].freq_hz.size)
             ms.put(main, "FLAG", chunk, ms.get(main, KEPT, chunk) | hidden[:, :, None])
 

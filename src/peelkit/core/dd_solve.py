@@ -18,7 +18,7 @@ from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_plan import Plan
 from peelkit.engines import quartical
 from peelkit.errors import OptionError
-from peelkit.io import ms, solvecopy
+from peelkit.io import ms, rownumbers, solvecopy
 from peelkit.io.gains import read_gains, write_gains
 from peelkit.parallel import cores
 from peelkit.progress import Progress
@@ -136,11 +136,11 @@ def solve(
 
 
 def _ddid_of_rows(rows: Rows) -> Any:
-    pieces = []
+    found = np.empty(rows.rows.size, dtype=np.int32)
     with ms.opened(rows.info.path) as main:
-        for start, count in ms.row_ranges(rows.rows.size, 8):
-            pieces.append(ms.get(main, "DATA_DESC_ID", rows.rows[start : start + count]))
-    return np.concatenate(pieces)
+        for start, window, ddids in rownumbers.windows(main, rows.rows):
+            found[start : start + window.size] = ddids
+    return found
 
 
 def time_chunk(

@@ -33,6 +33,7 @@ from peelkit.core import (
     plots_dd,
     plots_intervals,
 )
+from peelkit.core import dry_run as rehearsal
 from peelkit.core.dd_data import blocks
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_measure import gate, weight_words
@@ -61,7 +62,12 @@ class _RefusedError(Exception):
 
 
 def ddsolve(
-    path: Path, selection: Selection, options: DdOptions, progress: Progress | None = None
+    path: Path,
+    selection: Selection,
+    options: DdOptions,
+    progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> Outcome:
     """Solve direction-dependent gains on the MS at ``path``, and subtract the directions.
 
@@ -78,11 +84,17 @@ def ddsolve(
     quartical.version()
     info = ms.read_info(path)
     ms.refuse_if_locked(path)
-    if commit.recover(path) is not None:
+    if dry_run:
+        rehearsal.refuse_unfinished(path)
+    elif commit.recover(path) is not None:
         info = ms.read_info(path)
     plan = settle(info, selection, options, progress)
     dd_own.check(plan)
-    _make_folder(plan.folder, overwrite=options.overwrite)
+    _check_folder(plan.folder, overwrite=options.overwrite)
+    if dry_run:
+        columns = (not options.keep) + options.corrected + len(dd_own.columns(plan))
+        return rehearsal.ddsolve(plan, auto=dd_auto.wanted(options.terms), columns=columns)
+    _make_folder(plan.folder)
     progress.stage("noise, and S/N of each direction")
     noise, plan, weak = gate(plan, progress)
     warnings = [*weight_words(noise), *weak, *dd_own.left_out(plan)]
@@ -182,7 +194,8 @@ def _with_intervals(
     return replace(plan, options=options, directions=tuple(directions)), chosen
 
 
-def _make_folder(folder: Path, *, overwrite: bool) -> None:
+def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that may not be replaced."""
     if folder.exists() and any(folder.iterdir()):
         unfinished = (folder / RUNNING).exists()
         if not (folder / MARKER).exists():
@@ -192,6 +205,10 @@ def _make_folder(folder: Path, *, overwrite: bool) -> None:
             )
         if not (overwrite or unfinished):
             raise DataError(f"{folder}: exists; give another --out, or --overwrite to replace it.")
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
         shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -329,7 +346,7 @@ def _write(
 def _fill(plan: Plan, step: journal.Step, columns: list[str]) -> None:
     """Give rows that were not selected what they had, or the data."""
     info = plan.rows.info
-    rest = np.setdiff1d(np.arange(info.n_rows), plan.rows.rows)
+    rest = ms.other_rows(info, plan.rows.rows)
     with ms.opened(info.path, write=True) as main:
         for name in columns:
             source = step.replaced.get(name, step.replaced.get(plan.data_column, plan.data_column))

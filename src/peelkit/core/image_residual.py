@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from peelkit import sidecar
 from peelkit.core import around, image_record, imagers, imaging, mosaic, restoring, reuse
+from peelkit.core import dry_run as rehearsal
 from peelkit.core.image_record import ImageRecord
 from peelkit.core.imaging import Cleaned, Target
 from peelkit.core.measure import measure
@@ -92,6 +93,8 @@ def image_residual(
     selection: Selection,
     options: ImageOptions,
     progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> Outcome:
     """Image a column of the MS at ``path``; nothing in the MS is changed.
 
@@ -105,6 +108,8 @@ def image_residual(
         Field (one, or those of a mosaic), spw and scan; only without ``options.like``, whose are used.
     options : ImageOptions
         See there.
+    dry_run : bool
+        Only check, and tell what it would cost.
 
     Raises
     ------
@@ -141,6 +146,11 @@ def image_residual(
     if record is not None and options.around:
         small = around.settle(options.around, read_image(record.image), settled, info, rows)
         settled = small.imaging
+    if dry_run:
+        grows = options.grow_mask if options.grow_mask is not None else options.mask is None
+        return rehearsal.image_residual(
+            info, rows, settled, new=record is None, grows=grows and small is None, out=out
+        )
     progress.stage(f"reading {options.column}")
     bad = audit(info, rows, options.column)
     if bad:
@@ -372,7 +382,7 @@ def image_ms(
             ms.copy_rows(info.path, view, rows, data_column=column)
             own = ms.read_info(view)
             with ms.opened(view, write=True) as main:
-                for _, chunk in ms.chunks(main, own, np.arange(own.n_rows)):
+                for _, chunk in ms.chunks(main, own, ms.every_row(own)):
                     data = ms.get(main, "DATA", chunk)
                     finite = np.isfinite(data)
                     ms.put(main, "FLAG", chunk, ms.get(main, "FLAG", chunk) | ~finite)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from peelkit import parallel
+from peelkit import memory, parallel
 from peelkit.core import wsclean_images
 from peelkit.engines import casa as tclean
 from peelkit.engines.casa import Casa, Imaging
@@ -65,7 +65,8 @@ def opened(name: str, casa_log: Path, casa: Casa | None = None) -> Iterator[Imag
     """
     if name == WSCLEAN:
         log_path = casa_log.with_name(casa_log.name.replace("casa.log", f"{WSCLEAN}.log"))
-        with Wsclean(log_path, threads=parallel.cores()) as wsclean:
+        threads, room = parallel.cores(), memory.limit_gib()
+        with Wsclean(log_path, threads=threads, memory_gib=room) as wsclean:
             yield wsclean
     elif casa is not None:
         yield casa

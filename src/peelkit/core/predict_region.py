@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from peelkit import sidecar
 from peelkit.core import commit, predict_shapes, predict_tclean
+from peelkit.core import dry_run as rehearsal
 from peelkit.core.modelcol import Predictor, Samples, Sky, predict_columns, read_models
 from peelkit.core.predict_inputs import (
     Direction,
@@ -24,7 +25,7 @@ from peelkit.core.predict_shapes import Choice
 from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import PB_LIMIT, SkyModel, sky_model
 from peelkit.errors import OptionError
-from peelkit.io import journal, ms
+from peelkit.io import journal, ms, rownumbers
 from peelkit.io.image import Image
 from peelkit.io.region import read_regions
 from peelkit.outcome import Outcome
@@ -95,6 +96,7 @@ def predict_region(
     progress: Progress | None = None,
     *,
     machines: Machines = HERE,
+    dry_run: bool = False,
 ) -> Outcome:
     """Predict the model in each region, what is left, and the whole, into columns.
 
@@ -109,6 +111,8 @@ def predict_region(
         See there.
     machines : Machines
         Where visibilities are computed; this process reads and writes the MS.
+    dry_run : bool
+        Only check, and tell what it would cost.
 
     Raises
     ------
@@ -127,7 +131,9 @@ def predict_region(
     paths = model_paths(options.models, options.image)
     info = ms.read_info(path)
     ms.refuse_if_locked(path)
-    if commit.recover(path) is not None:
+    if dry_run:
+        rehearsal.refuse_unfinished(path)
+    elif commit.recover(path) is not None:
         info = ms.read_info(path)
     info.require("DATA", "its shape and storage are what the new columns get.")
     rows = ms.select_rows(info, selection)
@@ -143,6 +149,19 @@ def predict_region(
     columns = [part.column for part in parts]
     columns += [name for name in (options.rest_column, options.all_column) if name]
     check_columns(info, columns, overwrite=options.overwrite)
+    if dry_run:
+        kinds = predict_shapes.parse_shapes(options.shape, [part.label for part in parts])
+        fitted = len(
+            [
+                label
+                for label, kind in kinds.items()
+                if kind != "clean" and label not in given.labels
+            ]
+        )
+        return rehearsal.predict_region(
+            info, rows, regions=len(parts), columns=len(columns),
+            fitted=fitted if options.predictor == "ducc" else 0,
+        )  # fmt: skip
     choices, rest = predict_shapes.choose(
         info, rows, parts, sky, given, shapes=options.shape, datacolumn=options.datacolumn,
         predictor=options.predictor, beam=beam,
@@ -293,7 +312,7 @@ def _warnings(
 
 def _fill(info: ms.MsInfo, rows: NDArray[np.int64], columns: Mapping[str, str | None]) -> None:
     """Rows that are not selected: what the replaced column had, else 0."""
-    other = np.setdiff1d(np.arange(info.n_rows), rows)
+    other = ms.other_rows(info, rows)
     if other.size == 0:
         return
     with ms.opened(info.path, write=True) as main:
@@ -321,12 +340,9 @@ def _closure(
     predictor = Predictor(info, beam)
     difference = largest = 0.0
     with ms.opened(info.path) as main:
-        ddids = main.getcol("DATA_DESC_ID")[rows]
-        for description in info.data_descriptions:
-            mine = rows[ddids == description.id]
-            if mine.size == 0:
-                continue
-            sample = mine[np.unique(np.linspace(0, mine.size - 1, CLOSURE_ROWS).astype(int))]
+        samples = rownumbers.sample(main, rows, len(info.data_descriptions), CLOSURE_ROWS)
+        for ddid, sample in samples.items():
+            description = info.data_descriptions[ddid]
             where = Samples.read(main, sample, description.spw)
             whole = np.sum([predictor.visibilities(sky, where) for sky in pieces], axis=0)
             hand = ms.parallel_hands(description.correlations)[0]

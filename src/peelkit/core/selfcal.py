@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from peelkit.core import (
     selfcal_holdout,
     snr_estimate,
 )
+from peelkit.core import dry_run as rehearsal
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_polarisation as polarisation
 from peelkit.core import selfcal_prepare as preparing
@@ -35,7 +36,13 @@ from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
 from peelkit.core.measure import measure
 from peelkit.core.selfcal_session import FIRST_NSIGMA, Best, SelfcalOptions, Session
-from peelkit.core.workspace import Workspace, fingerprint, make_copy, open_workspace
+from peelkit.core.workspace import (
+    Workspace,
+    check_folder,
+    fingerprint,
+    make_copy,
+    open_workspace,
+)
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms, virtual
@@ -51,7 +58,12 @@ COMMAND = "selfcal"
 
 
 def selfcal(
-    path: Path, selection: Selection, options: SelfcalOptions, progress: Progress | None = None
+    path: Path,
+    selection: Selection,
+    options: SelfcalOptions,
+    progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> Outcome:
     """Self-calibrate one field of the MS at ``path``, or several as one mosaic.
 
@@ -64,23 +76,31 @@ def selfcal(
         Field (one, or those of a mosaic), spw, scan, and uvrange for the solve.
     options : SelfcalOptions
         See there.
+    dry_run : bool
+        Only check, and tell what it would cost.
 
     Returns
     -------
     Outcome
         With a refusal if no round was accepted; the MS is then as it was.
     """
-    info = open_ms(path, selection, options)
+    info = open_ms(path, selection, options, dry_run=dry_run)
+    if dry_run:
+        return _rehearsed(info, selection, options, progress or Progress())
     done = calibrate(info, selection, options, progress or Progress(), write=True)
     done.workspace.close()
     return done.outcome
 
 
-def open_ms(path: Path, selection: Selection, options: SelfcalOptions) -> ms.MsInfo:
+def open_ms(
+    path: Path, selection: Selection, options: SelfcalOptions, *, dry_run: bool = False
+) -> ms.MsInfo:
     """Look at an MS that a run will write into, and check what can be checked before any work."""
     info = ms.read_info(path)
     ms.refuse_if_locked(path)
-    if commit.recover(path) is not None:
+    if dry_run:
+        rehearsal.refuse_unfinished(path)
+    elif commit.recover(path) is not None:
         info = ms.read_info(path)
     check_uvrange(selection.uvrange)
     check_uvrange(options.choices.uvrange)
@@ -133,29 +153,12 @@ def calibrate(
 
     See `selfcal` and `open_ms`. An interrupted run in the same folder is gone on with.
     """
-    path = info.path
     data_column = info.data_column(options.datacolumn)
-    wanted, identity = selection, mark(info, selection, options)
-    selection, options, lines, notes = _line(info, selection, options, data_column)
-    found = survey(info, replace(selection, uvrange=""), progress)
-    fields = mosaic.check_fields(info, found, imaging.field_of_view_rad(info, found, found.spws()))
-    rows = selected_rows(info, wanted)
-    if options.minblperant is not None and options.minblperant >= len(found.antennas):
-        raise OptionError(
-            f"--minblperant {options.minblperant}: {len(found.antennas)} antennas have data, and so at most "
-            f"{len(found.antennas) - 1} baselines each; give less."
-        )
-    warnings = [] if options.weights != "keep" else snr_estimate.weight_warnings(info, found)
-    warnings += _column_warnings(info, options) + notes + _frame_warnings(info, found, selection)
-    polarisation.check(info, found.spws(), options)
-    settled, more = imaging.choose(info, found, options.choices, spws=found.spws(), fields=fields)
-    imagers.check(settled, info, fields, selection.spw)
-    warnings += more
-    warnings += polarisation.warnings(info, found, fields, settled, parang=options.parang)
-    if len(fields) > 1:
-        log.info("%d fields form a mosaic: they are imaged and calibrated jointly", len(fields))
-    refants = choose_refants(info, found, options.refant)
-    folder = options.out or path.with_name(f"{path.stem}.selfcal")
+    identity = mark(info, selection, options)
+    ready = _settle(info, selection, options, progress)
+    selection, options, found, fields = ready.selection, ready.options, ready.found, ready.fields
+    rows, settled, folder = ready.rows, ready.imaging, ready.folder
+    refants, warnings = ready.refants, list(ready.warnings)
     workspace, resumed = open_workspace(folder, identity, overwrite=options.overwrite)
     if resumed:
         log.info("going on with the interrupted run in %s", folder)
@@ -199,7 +202,7 @@ def calibrate(
         results = products.results_of(session, made)
         warnings += selfcal_holdout.warnings(session, results["left_out"])
         results["model_check"] = check
-        results["line_channels"] = [asdict(line) for line in lines]
+        results["line_channels"] = [asdict(line) for line in ready.lines]
         results["executions"] = session.executions
         warnings += executions.warnings(session.executions)
         results["flag_proposals"] = selfcal_flags.propose(session)
@@ -211,7 +214,7 @@ def calibrate(
             _commit(session, columns, flags=flags)
     outcome = Outcome(
         results=results,
-        inputs={"ms": str(path)},
+        inputs={"ms": str(info.path)},
         reads=(data_column, "FLAG", "WEIGHT"),
         writes=(*columns, *(("FLAG",) if flags else ())),
         parameters={
@@ -227,6 +230,68 @@ def calibrate(
         refusal=refusal,
     )
     return Calibrated(outcome, workspace, columns, flags)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """All that is settled before the first work: see `_settle`."""
+
+    selection: Selection
+    options: SelfcalOptions
+    lines: Sequence[linechannels.Line]
+    found: Survey
+    fields: list[int]
+    rows: NDArray[np.int64]
+    imaging: engine.Imaging
+    refants: list[str]
+    folder: Path
+    warnings: Sequence[str]
+
+
+def _settle(
+    info: ms.MsInfo, selection: Selection, options: SelfcalOptions, progress: Progress
+) -> _Ready:
+    """Look at the data, and choose what is not given: channels, image, reference antennas, folder."""
+    wanted = selection
+    selection, options, lines, notes = _line(
+        info, selection, options, info.data_column(options.datacolumn)
+    )
+    found = survey(info, replace(selection, uvrange=""), progress)
+    fields = mosaic.check_fields(info, found, imaging.field_of_view_rad(info, found, found.spws()))
+    rows = selected_rows(info, wanted)
+    if options.minblperant is not None and options.minblperant >= len(found.antennas):
+        raise OptionError(
+            f"--minblperant {options.minblperant}: {len(found.antennas)} antennas have data, and so at most "
+            f"{len(found.antennas) - 1} baselines each; give less."
+        )
+    warnings = [] if options.weights != "keep" else snr_estimate.weight_warnings(info, found)
+    warnings += _column_warnings(info, options) + notes + _frame_warnings(info, found, selection)
+    polarisation.check(info, found.spws(), options)
+    settled, more = imaging.choose(info, found, options.choices, spws=found.spws(), fields=fields)
+    imagers.check(settled, info, fields, selection.spw)
+    warnings += more
+    warnings += polarisation.warnings(info, found, fields, settled, parang=options.parang)
+    if len(fields) > 1:
+        log.info("%d fields form a mosaic: they are imaged and calibrated jointly", len(fields))
+    refants = choose_refants(info, found, options.refant)
+    folder = options.out or info.path.with_name(f"{info.path.stem}.selfcal")
+    return _Ready(
+        selection, options, lines, found, fields, rows, settled, refants, folder, tuple(warnings)
+    )
+
+
+def _rehearsed(
+    info: ms.MsInfo, selection: Selection, options: SelfcalOptions, progress: Progress
+) -> Outcome:
+    """What it would cost."""
+    ready = _settle(info, selection, options, progress)
+    check_folder(ready.folder, mark(info, selection, options), overwrite=ready.options.overwrite)
+    plan, solints = ready.options.plan, ready.options.solints
+    rungs = len(plan or ()) or (0 if solints == ("auto",) else len(solints))
+    return rehearsal.selfcal(
+        info, ready.rows, ready.imaging, rounds=rungs or None, most_rounds=ready.options.rounds,
+        calwt=ready.options.calwt, folder=ready.folder,
+    )  # fmt: skip
 
 
 def _column_warnings(info: ms.MsInfo, options: SelfcalOptions) -> list[str]:

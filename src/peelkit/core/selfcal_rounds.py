@@ -7,8 +7,6 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from peelkit.core import imaging, modelcol, selfcal_terms, snr, solutions
 from peelkit.core import selfcal_flux as flux
 from peelkit.core import selfcal_plan as planning
@@ -213,7 +211,7 @@ def ways(session: Session, rung: snr.Rung, base: Best) -> tuple[list[How], dict[
         minimum = options.minblperant or snr.recommended_minblperant(
             len(session.found.antennas), calmode=rung.calmode
         )
-        rows = np.arange(session.work.n_rows)
+        rows = ms.every_row(session.work)
         longest = flux.longest_cut_m(session.work, rows, session.found.antennas.tolist(), minimum)
         cut = min(lacking, longest)
         log.info(
@@ -227,7 +225,7 @@ def ways(session: Session, rung: snr.Rung, base: Best) -> tuple[list[How], dict[
 
 def check_model(session: Session) -> dict[str, Any]:
     """Compare the corrected data with the model by baseline length: what the sidecar says (tip 3)."""
-    rows = np.arange(session.work.n_rows)
+    rows = ms.every_row(session.work)
     channels = session.info.channels(session.selection)
     ratios = flux.data_over_model(session.work, rows, channels, session.found.max_uv_m)
     return {
@@ -281,7 +279,7 @@ def write_model(session: Session, number: int) -> None:
             plane: modelcol.read_models(models, stokes=plane, may_be_empty=True)
             for plane in session.imaging.polarised
         },
-        rows=np.arange(session.work.n_rows),
+        rows=ms.every_row(session.work),
         pb=read_image(session.imaging.pb(best)) if session.imaging.is_mosaic else None,
     )
 
@@ -325,5 +323,5 @@ def apply_tables(session: Session, wanted: Best, *, applymode: str | None = None
 def reset_corrected(session: Session) -> None:
     """Copy DATA of the working copy to its CORRECTED_DATA."""
     with ms.opened(session.work.path, write=True) as main:
-        for _, chunk in ms.chunks(main, session.work, np.arange(session.work.n_rows)):
+        for _, chunk in ms.chunks(main, session.work, ms.every_row(session.work)):
             ms.put(main, "CORRECTED_DATA", chunk, ms.get(main, "DATA", chunk))

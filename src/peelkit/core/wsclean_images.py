@@ -215,8 +215,8 @@ def _selected(
     keep = np.ones(rows.size, dtype=bool)
     spws = set()
     with ms.opened(info.path) as main:
-        for start in range(0, rows.size, ms.CHUNK_BYTES // 64):
-            part = rows[start : start + ms.CHUNK_BYTES // 64]
+        for start, count in ms.row_ranges(rows.size, 64):
+            part = rows[start : start + count]
             wanted = ~ms.get(main, "FLAG_ROW", part).astype(bool)
             if observation:
                 wanted &= ms.get(main, "OBSERVATION_ID", part) == int(observation)

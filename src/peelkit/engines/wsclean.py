@@ -48,9 +48,6 @@ OLDEST = (3, 0)
 
 TAIL_LINES = 8
 
-# Of WSClean's visibilities in memory [GiB]: more is read in pieces.
-MEMORY_GIB = 2
-
 # At most; at the smallest gain of a cycle they bring a peak down to 1e-5.
 MAJOR_CYCLES = 60
 
@@ -114,11 +111,14 @@ class Wsclean:
         Where its log goes, appended. Reordered visibilities and FITS files are in a folder beside it.
     threads : int
         Cores to use.
+    memory_gib : float
+        That it may take: more visibilities are read in pieces.
     """
 
-    def __init__(self, log_path: Path, *, threads: int) -> None:
+    def __init__(self, log_path: Path, *, threads: int, memory_gib: float = 2.0) -> None:
         self.log_path = log_path.absolute()
         self.threads = threads
+        self.memory_gib = memory_gib
         self.version = ""
         self.calls = 0
         self.argv: list[str] = []
@@ -190,7 +190,7 @@ class Wsclean:
             If it fails, or a product is not there.
         """
         self.argv = [
-            self._program, "-j", str(self.threads), "-abs-mem", str(MEMORY_GIB),
+            self._program, "-j", str(self.threads), "-abs-mem", f"{self.memory_gib:g}",
             "-temp-dir", str(self.scratch), *arguments,
         ]  # fmt: skip
         self.calls += 1

@@ -86,7 +86,7 @@ def make_solve_copy(
     copy = ms.read_info(target)
     with ms.opened(target, write=True) as main:
         spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM")
-        for description, chunk in ms.chunks(main, copy, np.arange(copy.n_rows)):
+        for description, chunk in ms.chunks(main, copy, ms.every_row(copy)):
             data = ms.get(main, "DATA", chunk)
             flag = ms.get(main, "FLAG", chunk) | ms.get(main, "FLAG_ROW", chunk)[:, None, None]
             finite = np.isfinite(data)
