@@ -20,7 +20,7 @@ from peelkit.core import dd_solve, dd_terms
 from peelkit.core.dd_bins import squared, summed
 from peelkit.core.dd_data import Rows, blocks, gather
 from peelkit.core.dd_gains import Key, Solutions
-from peelkit.core.dd_heldout import HELD_OUT, Score, hide, unhide
+from peelkit.core.dd_heldout import HELD_OUT, Score, hide
 from peelkit.core.dd_measure import Meter
 from peelkit.core.dd_plan import Plan
 from peelkit.core.dd_terms import TermChoice
@@ -127,11 +127,7 @@ def choose(
     )
     probe = replace(part, options=replace(plan.options, terms=(first,), rounds=1))
 
-    groups, _ = dd_solve.solve(
-        probe, dict(scale), extra, progress, name="probe", prepare=hide,
-        # The solve itself is on the same data, unless they are a sample.
-        restore=unhide if part.rows is plan.rows else None,
-    )  # fmt: skip
+    groups, _ = dd_solve.solve(probe, scale, extra, progress, name="probe", change=hide)
     progress.stage("choosing intervals")
     tables = {key: Table.of(one) for key, one in groups.items()}
     return _decide(plan, part, tables, Score(part, scale, tables), base)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_auto, dd_solve, dd_terms
+from peelkit.core import dd_auto, dd_copy, dd_solve, dd_terms
 from peelkit.core.dd_gains import Key, Solutions, TimeAxis
 from peelkit.core.dd_plan import Plan
 from peelkit.engines import quartical
@@ -82,11 +82,11 @@ def solve(
     chosen: dd_auto.Choice | None,
     *,
     name: str = "quartical",
-    prepare: dd_solve.Prepare | None = None,
+    change: dd_copy.Change | None = None,
 ) -> tuple[dict[Key, Solutions], list[quartical.Solved]]:
     """Solve every class; the key of all solutions is (field, data description).
 
-    ``name`` and ``prepare`` are those of `peelkit.core.dd_solve.solve`.
+    ``name`` and ``change`` are those of `peelkit.core.dd_solve.solve`.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def solve(
         If no class has a term to solve.
     """
     if not plan.by_field:
-        groups, runs = dd_solve.solve(plan, scale, extra, progress, name=name, prepare=prepare)
+        groups, runs = dd_solve.solve(plan, scale, extra, progress, name=name, change=change)
         return _lengthened(plan, groups, chosen), runs
     if not any(solves(one) for one in plan.classes):
         raise OptionError(
@@ -109,7 +109,7 @@ def solve(
         log.info("class %d: %d fields: %s", number, len(fields), words)
         if solves(one):
             groups, runs = dd_solve.solve(
-                one, scale, extra, progress, name=f"{name}{number}_", prepare=prepare
+                one, scale, extra, progress, name=f"{name}{number}_", change=change
             )
             every += runs
             groups = _lengthened(one, groups, chosen)

@@ -135,35 +135,59 @@ def blocks(selected: Rows, data_column: str, models: Sequence[str], main: Any) -
     info = selected.info
     position = np.full(int(selected.rows[-1]) + 1, -1, dtype=np.int64)
     position[selected.rows] = np.arange(selected.rows.size)
-    bytes_per_sample = 120 + 40 * len(models)
+    spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM", int(selected.rows[0]))
     for description, chunk in ms.chunks(
-        main, info, selected.rows, bytes_per_sample=bytes_per_sample
+        main, info, selected.rows, bytes_per_sample=bytes_per_sample(len(models))
     ):
         fields = ms.get(main, "FIELD_ID", chunk)
         for field in np.unique(fields):
             rows = chunk[fields == field]
-            here, every = ms.part(main, rows), np.arange(rows.size)
-            data = ms.get(here, data_column, every)
-            antenna1 = ms.get(here, "ANTENNA1", every).astype(np.int64)
-            antenna2 = ms.get(here, "ANTENNA2", every).astype(np.int64)
-            flag = ms.get(here, "FLAG", every) | ms.get(here, "FLAG_ROW", every)[:, None, None]
-            flag |= (antenna1 == antenna2)[:, None, None]
-            finite = np.isfinite(data)
-            flag |= ~finite
-            yield Block(
-                selected.key(int(field), description.id),
-                int(field),
-                description,
-                rows,
-                selected.scans[position[rows]],
-                antenna1,
-                antenna2,
-                ms.get(here, "TIME", every),
-                data if finite.all() else np.where(finite, data, 0),
-                {name: ms.get(here, name, every) for name in models},
-                flag,
-                np.where(flag, 0, sample_weights(here, every)),
-            )
+            yield read(
+                main, selected.key(int(field), description.id), int(field), description, rows,
+                selected.scans[position[rows]], data_column, models, spectrum=spectrum,
+            )  # fmt: skip
+
+
+def bytes_per_sample(n_model: int) -> int:
+    """Memory of a block and of what is computed from it, for each row x channel x correlation."""
+    return 120 + 40 * n_model
+
+
+def read(
+    main: Any,
+    key: Key,
+    field: int,
+    description: ms.DataDescription,
+    rows: NDArray[np.int64],
+    scans: NDArray[np.int64],
+    data_column: str,
+    models: Sequence[str],
+    *,
+    spectrum: bool,
+) -> Block:
+    """Block of some rows of one field and data description; ``spectrum``: WEIGHT_SPECTRUM has values."""
+    here, every = ms.part(main, rows), np.arange(rows.size)
+    data = ms.get(here, data_column, every)
+    antenna1 = ms.get(here, "ANTENNA1", every).astype(np.int64)
+    antenna2 = ms.get(here, "ANTENNA2", every).astype(np.int64)
+    flag = ms.get(here, "FLAG", every) | ms.get(here, "FLAG_ROW", every)[:, None, None]
+    flag |= (antenna1 == antenna2)[:, None, None]
+    finite = np.isfinite(data)
+    flag |= ~finite
+    return Block(
+        key,
+        field,
+        description,
+        rows,
+        scans,
+        antenna1,
+        antenna2,
+        ms.get(here, "TIME", every),
+        data if finite.all() else np.where(finite, data, 0),
+        {name: ms.get(here, name, every) for name in models},
+        flag,
+        np.where(flag, 0, sample_weights(here, every)),
+    )
 
 
 def in_uv_range(main: Any, block: Block, uv_range_m: tuple[float, float]) -> NDArray[np.bool_]:

@@ -246,7 +246,8 @@ def results(
         "chunks": [
             {
                 "run": number,
-                "field": one.field,
+                # A chunk may be of several fields.
+                "field": one.field if one.field >= 0 else None,
                 "ddid": one.ddid,
                 "time_chunk": one.time_chunk,
                 # QuartiCal's is the mean of w |r|^2, which is 2 for noise.

@@ -42,7 +42,7 @@ from peelkit.core.ddsolve_options import DdOptions
 from peelkit.engines import casa as casa_engine
 from peelkit.engines import quartical
 from peelkit.errors import DataError
-from peelkit.io import journal, ms, solvecopy
+from peelkit.io import journal, ms
 from peelkit.outcome import Outcome
 from peelkit.parallel import Aside
 from peelkit.progress import Progress
@@ -107,7 +107,6 @@ def ddsolve(
             # While QuartiCal has the cores, but for the seconds that it needs to begin.
             plots.begin(plots_intervals.intervals, plan, chosen, plan.folder)
         groups, runs = dd_classes.solve(plan, scale, extra, progress, chosen)
-        solvecopy.drop(plan.folder)
         if options.balance:
             groups, balanced = dd_balance.balance(plan, groups, scale, progress)
         if options.plots:
