@@ -16,6 +16,7 @@ from peelkit.errors import OptionError
 
 if TYPE_CHECKING:
     from peelkit.selection import Selection
+    from peelkit.spread import Machines
 
 DIAGONAL = ("diag_complex", "phase", "amplitude", "complex")
 DELAYS = ("delay", "delay_and_offset", "delay_and_tec", "delay_tec_and_offset", "tec_and_offset")
@@ -166,10 +167,13 @@ def _decisions(
     "--plots/--no-plots", default=True, show_default=True,
     help="Plot dE against time and frequency into the folder.",
 )  # fmt: skip
+@options.machines
 @options.overwrite
 @options.common
 @click.pass_context
-def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -> None:
+def ddsolve(
+    ctx: click.Context, ms: Path, selection: Selection, machines: Machines, **values: Any
+) -> None:
     """Solve direction-dependent gains towards bright sources in MS, and subtract these sources.
 
     The direction-independent gains G and K and the gains dE of each direction are solved together
@@ -190,16 +194,19 @@ def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit ddsolve target.ms --all ALL_SKY_MODEL --peel BRIGHT_1 --peel BRIGHT_2
       peelkit ddsolve target.ms --all ALL_SKY_MODEL --peel BRIGHT_1 --de-time inf --de-freq 64MHz \\
           --k delay_and_offset --g none --refant ea10
+      peelkit ddsolve mosaic.ms --from mosaic.ms.predict-region.peelkit.json --workers 8
       peelkit ddsolve target.ms --from target.ms.predict-region.peelkit.json --own-data BRIGHT_1
     """
     from peelkit.core import dd_engine
 
     # Before the imports of the work itself, so that both go on at the same time.
     with dd_engine.ready():
-        _ddsolve(ctx, ms, selection, values)
+        _ddsolve(ctx, ms, selection, machines, values)
 
 
-def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[str, Any]) -> None:
+def _ddsolve(
+    ctx: click.Context, ms: Path, selection: Selection, machines: Machines, values: dict[str, Any]
+) -> None:
     from peelkit.core import ddsolve as work
     from peelkit.core.dd_terms import TermChoice
     from peelkit.core.ddsolve_options import DdOptions
@@ -216,7 +223,7 @@ def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[st
         raise OptionError(f"--combine {','.join(sorted(combine))}: use field, scan or field,scan.")
     chosen = DdOptions(terms=terms, combine=combine, **values)
     with state.progress() as progress:
-        outcome = work.ddsolve(ms, selection, chosen, progress)
+        outcome = work.ddsolve(ms, selection, chosen, progress, machines=machines)
     finish(ctx, outcome, default_sidecar=sidecar.ms_sidecar(ms, work.COMMAND), tables=tables)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_cells, dd_copy, dd_gains
+from peelkit.core import dd_cells, dd_compress, dd_copy, dd_gains
 from peelkit.core.dd_data import Block
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_plan import Plan
@@ -72,6 +72,8 @@ def _longest(plan: Plan) -> int:
 
 def cell_share(terms: Sequence[Term], n_chan: int, n_direction: int, n_time: int) -> float:
     """Samples of the copy for each visibility."""
+    if not dd_compress.few([term.type for term in terms], n_direction):
+        return 1.0
     time = dd_cells.common([term.time_interval for term in terms]) or n_time
     freq = dd_cells.common([term.freq_interval for term in terms]) or n_chan
     return min(1.0, n_direction / (min(time, n_time) * min(freq, n_chan)))

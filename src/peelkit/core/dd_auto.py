@@ -26,6 +26,7 @@ from peelkit.core.dd_plan import Plan
 from peelkit.core.dd_terms import TermChoice
 from peelkit.io import ms
 from peelkit.progress import Progress
+from peelkit.spread import Spread
 
 # Least S/N of the solutions that candidates are made from.
 BASE_SNR = 4.0
@@ -114,6 +115,8 @@ def choose(
     scale: Mapping[int, float],
     extra: dict[str, str],
     progress: Progress,
+    *,
+    spread: Spread | None = None,
 ) -> Choice:
     """Choose the intervals that are ``auto``."""
     dependent = next(term for term in plan.options.terms if term.direction_dependent)
@@ -127,7 +130,9 @@ def choose(
     )
     probe = replace(part, options=replace(plan.options, terms=(first,), rounds=1))
 
-    groups, _ = dd_solve.solve(probe, scale, extra, progress, name="probe", change=hide)
+    groups, _ = dd_solve.solve(
+        probe, scale, extra, progress, name="probe", change=hide, spread=spread
+    )
     progress.stage("choosing intervals")
     tables = {key: Table.of(one) for key, one in groups.items()}
     return _decide(plan, part, tables, Score(part, scale, tables), base)

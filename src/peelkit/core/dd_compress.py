@@ -40,6 +40,8 @@ class Normal:
         R; the upper half is left 0.
     cross : ndarray of complex, shape (cell, freq, hand, direction)
         b.
+    weight : ndarray, shape (cell, freq, hand)
+        Sum of the weights.
     constant : float
         c of all cells together.
     samples : int
@@ -48,6 +50,7 @@ class Normal:
 
     power: NDArray[np.complex128]
     cross: NDArray[np.complex128]
+    weight: NDArray[np.float64]
     constant: float = 0.0
     samples: int = 0
 
@@ -55,7 +58,11 @@ class Normal:
     def empty(cls, n_cell: int, n_freq: int, n_hand: int, n_direction: int) -> Normal:
         """Nothing counted."""
         shape = (n_cell, n_freq, n_hand, n_direction)
-        return cls(np.zeros((*shape, n_direction), dtype=complex), np.zeros(shape, dtype=complex))
+        return cls(
+            np.zeros((*shape, n_direction), dtype=complex),
+            np.zeros(shape, dtype=complex),
+            np.zeros(shape[:3]),
+        )
 
     def with_rows(
         self,
@@ -100,6 +107,7 @@ class Normal:
             seen = [root * model[rows] for model in models]
             vis = root * data[rows]
             constant += float(np.vdot(vis, vis).real)
+            self.weight[which] += total(root * root).real
             for d, one in enumerate(seen):
                 against = np.conj(one)
                 self.cross[which, ..., d] += total(against * vis)
@@ -107,12 +115,26 @@ class Normal:
                 for e in range(d):
                     self.power[which, ..., d, e] += total(against * seen[e])
         return Normal(
-            self.power, self.cross, constant, self.samples + int(np.count_nonzero(weight))
+            self.power,
+            self.cross,
+            self.weight,
+            constant,
+            self.samples + int(np.count_nonzero(weight)),
         )
 
 
+# Types of gains whose solvers know of the data by their chi-squared alone; those of phases and delays divide
+# each visibility by its model (phase/kernel.py of QuartiCal 0.2.7), so that samples must be alike.
+BY_CHI2 = frozenset({"diag_complex", "amplitude"})
+
+
+def few(types: Sequence[str], n_direction: int) -> bool:
+    """Whether gains of these types are the same from few samples."""
+    return BY_CHI2.issuperset(types) or (n_direction == 1 and set(types) <= {*BY_CHI2, "phase"})
+
+
 def samples(normal: Normal) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
-    """The few samples of weight 1 that stand for the cells.
+    """The few samples that stand for the cells: of weight 1, or of all weights where there is one direction.
 
     Returns
     -------
@@ -139,6 +161,11 @@ def samples(normal: Normal) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool
             lower[..., i, k] = np.where(ok, value / root, 0)
         value = cross[..., k] - np.sum(before * vis[..., :k], axis=-1)
         vis[..., k] = np.where(ok, value / root, 0)
+    if n == 1:
+        # Of the same weight as the visibilities, for solvers that divide by the model: those of phases.
+        root = np.sqrt(normal.weight)[..., None]
+        vis = np.divide(vis, root, out=vis, where=good)
+        lower = np.divide(lower, root[..., None], out=lower, where=good[..., None])
     # (cell, freq, hand, sample) to (cell, freq x sample, hand).
     shape = (n_cell, n_freq * n, n_hand)
     flag = np.broadcast_to(~good.any(axis=2, keepdims=True), good.shape)

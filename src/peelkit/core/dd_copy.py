@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from peelkit.core import dd_compress, dd_gains
 from peelkit.core.dd_cells import Cells
 from peelkit.core.dd_compress import Normal
-from peelkit.core.dd_data import Block, Rows, bytes_per_sample, in_uv_range, read
+from peelkit.core.dd_data import Block, Place, Rows, bytes_per_sample, in_uv_range, read
 from peelkit.core.dd_plan import Plan
 from peelkit.io import ms, solvecopy
 from peelkit.parallel import in_order
@@ -64,6 +64,11 @@ class Shape:
     def channels(self, n_chan: int) -> int:
         """Channels of the copy."""
         return self.f_starts(n_chan).size * self.each
+
+    @property
+    def weighted(self) -> bool:
+        """Weights are in a column of their own."""
+        return self.full or (self.few and self.n_direction == 1)
 
     @property
     def each(self) -> int:
@@ -131,7 +136,7 @@ def make(
     solvecopy.write(
         info, target, copier.parts(family.ddids), freq_hz=freq, width_hz=family.width_hz,
         correlations=correlations(family, full=shape.full), models=names(shape.n_direction),
-        chunks=shape.chunks, weights=shape.full,
+        chunks=shape.chunks, weights=shape.weighted,
     )  # fmt: skip
     return copier.left
 
@@ -148,7 +153,7 @@ def correlations(family: solvecopy.Family, *, full: bool) -> tuple[str, ...]:
 
 
 def _frequencies(info: ms.MsInfo, ddid: int, shape: Shape) -> NDArray[np.float64]:
-    """Channels of the copy: for a delay they must be where those of the MS are."""
+    """Channels of the copy; where cells are channels they are those of the MS, for delays."""
     freq_hz = info.spws[info.data_descriptions[ddid].spw].freq_hz
     starts = shape.f_starts(freq_hz.size)
     centre = np.add.reduceat(freq_hz, starts) / np.diff(starts, append=freq_hz.size)
@@ -214,7 +219,6 @@ class _Copier:
         rows, scans, field, cell = (one[order] for one in (rows, scans, field, cell))
         n_chan = plan.rows.info.spws[description.spw].freq_hz.size
         models = plan.models
-        spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM", int(rows.min()))
         row_bytes = n_chan * len(description.correlations) * bytes_per_sample(len(models)) + 200
         most = max(1, ms.CHUNK_BYTES // row_bytes)
         begins = np.flatnonzero(np.diff(cell, prepend=-1))
@@ -231,10 +235,10 @@ class _Copier:
             ]
             for n, part in enumerate(pieces):
                 number = int(field[part[0]])
-                block = read(
-                    main, plan.rows.key(number, ddid), number, description, rows[part], scans[part],
-                    plan.data_column, models, spectrum=spectrum,
-                )  # fmt: skip
+                place = Place(
+                    plan.rows.key(number, ddid), number, description, rows[part], scans[part]
+                )
+                block = read(main, place, plan.data_column, models)
                 inside = in_uv_range(main, block, plan.uv_range_m)
                 if self.change is not None:
                     # Here and not in a thread: it may read the MS.
@@ -305,7 +309,10 @@ class _Copier:
         baseline = whole.places % n_antenna**2
         cell = whole.places // n_antenna**2
         chunk = cells.chunk[cell]
-        power = np.where(flag, 0, data.real**2 + data.imag**2).sum(axis=(1, 2), dtype=np.float64)
+        power = np.where(flag, 0, data.real**2 + data.imag**2).astype(np.float64)
+        if self.shape.weighted:
+            power *= whole.normal.weight
+        power = power.sum(axis=(1, 2))
         count = np.count_nonzero(~flag, axis=(1, 2))
         for one in np.unique(chunk):
             here = chunk == one
@@ -318,6 +325,7 @@ class _Copier:
         return solvecopy.Part(
             number, cell, cells.unit[cell], chunk, baseline // n_antenna, baseline % n_antenna,
             data, flag, dict(zip(names(self.shape.n_direction), models, strict=True)),
+            whole.normal.weight.astype(np.float32) if self.shape.weighted else None,
         )  # fmt: skip
 
 
@@ -339,6 +347,7 @@ class _Sums:
         for one in sums:
             where = np.searchsorted(places, one.places)
             whole.power[where] += one.normal.power
+            whole.weight[where] += one.normal.weight
             whole.cross[where] += one.normal.cross
         return cls(
             places,

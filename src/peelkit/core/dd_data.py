@@ -130,22 +130,35 @@ class Block:
         return ms.parallel_hands(self.description.correlations)
 
 
-def blocks(selected: Rows, data_column: str, models: Sequence[str], main: Any) -> Iterator[Block]:
-    """Blocks of bounded memory; ``main`` is the opened MS."""
-    info = selected.info
+@dataclass(frozen=True)
+class Place:
+    """Rows of a block, before it is read: its fields are as those of `Block`."""
+
+    key: Key
+    field: int
+    description: ms.DataDescription
+    rows: NDArray[np.int64]
+    scans: NDArray[np.int64]
+
+
+def places(selected: Rows, n_model: int, main: Any) -> Iterator[Place]:
+    """Blocks of bounded memory that the rows are worked on in; ``main`` is the opened MS."""
     position = np.full(int(selected.rows[-1]) + 1, -1, dtype=np.int64)
     position[selected.rows] = np.arange(selected.rows.size)
-    spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM", int(selected.rows[0]))
     for description, chunk in ms.chunks(
-        main, info, selected.rows, bytes_per_sample=bytes_per_sample(len(models))
+        main, selected.info, selected.rows, bytes_per_sample=bytes_per_sample(n_model)
     ):
         fields = ms.get(main, "FIELD_ID", chunk)
         for field in np.unique(fields):
             rows = chunk[fields == field]
-            yield read(
-                main, selected.key(int(field), description.id), int(field), description, rows,
-                selected.scans[position[rows]], data_column, models, spectrum=spectrum,
-            )  # fmt: skip
+            key = selected.key(int(field), description.id)
+            yield Place(key, int(field), description, rows, selected.scans[position[rows]])
+
+
+def blocks(selected: Rows, data_column: str, models: Sequence[str], main: Any) -> Iterator[Block]:
+    """Blocks of bounded memory; ``main`` is the opened MS."""
+    for place in places(selected, len(models), main):
+        yield read(main, place, data_column, models)
 
 
 def bytes_per_sample(n_model: int) -> int:
@@ -153,19 +166,10 @@ def bytes_per_sample(n_model: int) -> int:
     return 120 + 40 * n_model
 
 
-def read(
-    main: Any,
-    key: Key,
-    field: int,
-    description: ms.DataDescription,
-    rows: NDArray[np.int64],
-    scans: NDArray[np.int64],
-    data_column: str,
-    models: Sequence[str],
-    *,
-    spectrum: bool,
-) -> Block:
-    """Block of some rows of one field and data description; ``spectrum``: WEIGHT_SPECTRUM has values."""
+def read(main: Any, place: Place, data_column: str, models: Sequence[str]) -> Block:
+    """The block at a place."""
+    rows = place.rows
+    spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM", int(rows[0]))
     here, every = ms.part(main, rows), np.arange(rows.size)
     data = ms.get(here, data_column, every)
     antenna1 = ms.get(here, "ANTENNA1", every).astype(np.int64)
@@ -175,11 +179,11 @@ def read(
     finite = np.isfinite(data)
     flag |= ~finite
     return Block(
-        key,
-        field,
-        description,
+        place.key,
+        place.field,
+        place.description,
         rows,
-        scans,
+        place.scans,
         antenna1,
         antenna2,
         ms.get(here, "TIME", every),

@@ -25,6 +25,7 @@ from peelkit.errors import OptionError
 from peelkit.io import ms
 from peelkit.io.survey import C_M_S
 from peelkit.progress import Progress
+from peelkit.spread import Spread
 
 _FORM = re.compile(r"([^@]+?)(mjy|ujy|jy)?@([^,@]+),([^,@]+)", re.IGNORECASE)
 _JY = {"": 1.0, "jy": 1.0, "mjy": 1e-3, "ujy": 1e-6}
@@ -115,6 +116,8 @@ def inject(
     scale: Mapping[int, float],
     extra: dict[str, str],
     progress: Progress,
+    *,
+    spread: Spread | None = None,
 ) -> list[Recovered]:
     """Solve again with the sources of ``--inject`` in the data, and measure what is left of them.
 
@@ -137,7 +140,7 @@ def inject(
         return _having(sky, groups, block)[0]
 
     again, _ = dd_classes.solve(
-        plan, dict(scale), extra, progress, chosen, name="injected", change=add
+        plan, dict(scale), extra, progress, chosen, name="injected", change=add, spread=spread
     )
     if plan.options.balance:
         again, _ = dd_balance.balance(plan, again, scale, progress, change=add)

@@ -48,6 +48,16 @@ class Judgement:
     warnings: list[str] = field(default_factory=list)
     refusal: str | None = None
 
+    def merge(self, other: Judgement) -> None:
+        """Add what was gathered of other blocks."""
+        self.total.add(other.total)
+        for key, sums in other.groups.items():
+            self.groups.setdefault(key, Sums()).add(sums)
+        for name in ("flagged_before", "flagged_new", "samples", "rows_flagged"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for label, refinement in other.refinements.items():
+            self.refinements[label].merge(refinement)
+
     def add(self, block: Block, done: Peeled) -> None:
         """Count a block."""
         self.total.add(done.sums)

@@ -6,12 +6,12 @@ import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_alternate, dd_cells, dd_copy, dd_terms
+from peelkit.core import dd_alternate, dd_cells, dd_compress, dd_copy, dd_parts, dd_terms
 from peelkit.core.dd_cells import Unit
 from peelkit.core.dd_copy import Change, Left, Models, Shape
 from peelkit.core.dd_gains import Key, Solutions
@@ -23,11 +23,45 @@ from peelkit.io import newms, solvecopy
 from peelkit.io.gains import TermGains, read_gains, write_gains
 from peelkit.parallel import cores
 from peelkit.progress import Progress
+from peelkit.spread import Spread
 
 log = logging.getLogger(__name__)
 
 # Samples of the copy that are worth a chunk of their own, which costs 0.2 s.
 CHUNK_SAMPLES = 200_000
+
+
+@dataclass(frozen=True)
+class Work:
+    """One family of data descriptions, or a part of it, and how it is solved.
+
+    Parameters
+    ----------
+    name : str
+        Of the folder of its run.
+    recipe : tuple of int
+        Iterations of each term in turn.
+    turns : bool
+        One term at a time (`peelkit.core.dd_alternate`).
+    """
+
+    plan: Plan
+    family: solvecopy.Family
+    terms: tuple[Term, ...]
+    scale: Mapping[int, float]
+    extra: Mapping[str, str]
+    name: str
+    recipe: tuple[int, ...]
+    turns: bool
+    change: Change | None = None
+
+    def done(self, progress: Progress) -> tuple[dict[Key, Solutions], quartical.Solved]:
+        """Solve it."""
+        how = _in_turns if self.turns else one_run
+        return how(
+            self.plan, self.family, self.terms, self.scale, self.extra, progress,
+            name=self.name, recipe=self.recipe, change=self.change,
+        )  # fmt: skip
 
 
 def solve(
@@ -38,6 +72,7 @@ def solve(
     *,
     name: str = "quartical",
     change: Change | None = None,
+    spread: Spread | None = None,
 ) -> tuple[dict[Key, Solutions], list[quartical.Solved]]:
     """Solve the terms of ``plan`` on its rows; K is the whole delay, with its start value.
 
@@ -51,6 +86,8 @@ def solve(
         Of the folders of the runs: ``<name>0``, ``<name>1``, ...
     change : callable, optional
         Makes of each block of data what is solved.
+    spread : Spread, optional
+        Where parts are solved.
 
     Returns
     -------
@@ -62,18 +99,21 @@ def solve(
     groups: dict[Key, Solutions] = {}
     runs = []
     for number, family in enumerate(solvecopy.families(plan.rows.info, plan.rows.ddids)):
+        _check(family)
         terms = _terms(plan, family)
         recipe = dd_terms.iterations(
             terms, rounds=plan.options.rounds, each=plan.options.iterations
         )
         # What the user asks of the solver may go from one turn to the next, as robust weights do.
         free = not any(key.startswith("solver.") for key in extra)
-        apart = free and dd_alternate.worthwhile(plan, family, terms, recipe)
-        how = _in_turns if apart else one_run
-        found, run = how(
-            plan, family, terms, scale, extra, progress, name=f"{name}{number}", recipe=recipe,
-            change=change,
+        turns = free and dd_alternate.worthwhile(plan, family, terms, recipe)
+        work = Work(
+            plan, family, tuple(terms), scale, extra, f"{name}{number}", tuple(recipe), turns, change
         )  # fmt: skip
+        if spread is not None and spread.count > 1:
+            found, run = _in_parts(work, progress, spread)
+        else:
+            found, run = work.done(progress)
         for key in found:
             if plan.delay_start is not None:
                 found[key], _ = plan.delay_start.put_into(found[key], key[1])
@@ -83,6 +123,36 @@ def solve(
         groups |= found
         runs.append(run)
     return groups, runs
+
+
+def _in_parts(
+    work: Work, progress: Progress, spread: Spread
+) -> tuple[dict[Key, Solutions], quartical.Solved]:
+    """Solve parts of the data on the workers."""
+    items = [
+        replace(
+            work, plan=plan, family=replace(work.family, ddids=ddids), name=f"{work.name}_part{n}"
+        )
+        for n, (plan, ddids) in enumerate(
+            dd_parts.split(work.plan, work.family.ddids, spread.count)
+        )
+    ]
+    progress.stage("solving (QuartiCal, on the workers)", total=len(items))
+    results = []
+    for one in spread.run(_part, items):
+        results.append(one)
+        progress.advance()
+    run = dd_parts.as_one([one.run for one in results], work.plan.folder / work.name)
+    return dd_parts.together(results, work.plan.rows.axes), run
+
+
+def _part(work: Work, _: object) -> dd_parts.Result:
+    """On a worker: solve a part in a folder of its own."""
+    quartical.keep()
+    folder = dd_parts.Folder(work.plan, work.name)
+    inside = replace(work, plan=replace(work.plan, folder=folder.made), name="quartical")
+    groups, run = inside.done(Progress())
+    return dd_parts.Result(groups, folder.finish(run))
 
 
 def _terms(plan: Plan, family: solvecopy.Family) -> list[Term]:
@@ -126,7 +196,6 @@ def one_run(
         Makes the models of ``n_direction`` directions of each block, in place of the plan's.
     """
     info, options = plan.rows.info, plan.options
-    _check(family)
     n_direction = n_direction or 1 + len(plan.used)
     threads = options.threads or cores()
     shape = _shape(plan, family, terms, n_direction, threads)
@@ -141,7 +210,7 @@ def one_run(
         [_in_copy(term, shape) for term in terms],
         antennas.index(plan.refant),
         recipe,
-        weight_column="WEIGHT_SPECTRUM" if shape.full else "WEIGHT",
+        weight_column="WEIGHT_SPECTRUM" if shape.weighted else "WEIGHT",
         threads=threads,
         extra=dict(extra),
     )
@@ -213,9 +282,6 @@ def _shape(
 ) -> Shape:
     full = any(term.type in quartical.FULL_TYPES for term in terms)
     f_length = dd_cells.common([_f_interval(term, family.n_chan) for term in terms])
-    # Within a cell no gain may change, but a delay's does with every channel.
-    if any(term.type not in quartical.DIAGONAL_TYPES for term in terms):
-        f_length = 1
     t_length = dd_cells.common([term.time_interval for term in terms])
     across = any(term.across_scans for term in terms)
     axes = {d: {k: a for k, a in plan.rows.axes.items() if k[1] == d} for d in family.ddids}
@@ -225,7 +291,8 @@ def _shape(
         dd_cells.solutions(unit.index.size, t_length) for one in units.values() for unit in one
     )
     n_freq = math.ceil(family.n_chan / f_length) if f_length else 1
-    few = not full and n_cell * n_freq * n_direction < dd_copy.WORTH * times * family.n_chan
+    few = dd_compress.few([term.type for term in terms], n_direction)
+    few &= n_cell * n_freq * n_direction < dd_copy.WORTH * times * family.n_chan
     if not few:
         f_length = t_length = 1
     shape = Shape({}, f_length, n_direction, few, full)
@@ -302,13 +369,6 @@ def _read(
             gains, t_bins, f_bins = [], [], []
             for term in terms:
                 one = _of_group(term, key, cells.units, found)
-                if one.gains.shape[1] == freq_hz.size * shape.each and one.params is not None:
-                    # One for each channel; all samples of a channel have the same.
-                    chosen = slice(None, None, shape.each)
-                    one = replace(
-                        one, gains=one.gains[:, chosen], flags=one.flags[:, chosen],
-                        information=one.information[:, chosen],
-                    )  # fmt: skip
                 when = dd_cells.bins(cells.units, key, term.time_interval)
                 channel = np.arange(freq_hz.size)
                 if one.gains.shape[1] != freq_hz.size:
