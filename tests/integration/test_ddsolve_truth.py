@@ -12,7 +12,7 @@ import pytest
 from casacore.tables import table
 
 from ddtruth import RECIPE, Bright, make_truth
-from peelkit.core import dd_apply, dd_data, dd_gains, dd_solve
+from peelkit.core import dd_apply, dd_cells, dd_data, dd_gains, dd_solve
 from peelkit.core.dd_plan import settle
 from peelkit.core.dd_terms import TermChoice
 from peelkit.core.ddsolve_options import DdOptions
@@ -308,10 +308,10 @@ def test_the_solve_in_chunks_is_the_solve_in_one(two, tmp_path, monkeypatch) -> 
     # Chunks end with scans: they change nothing but when an iteration stops.
     path, _ = two
     peeled = []
-    for samples in (10**9, 1):
-        monkeypatch.setattr(dd_solve, "CHUNK_SAMPLES", samples)
+    for samples in (6e6, 1):
+        monkeypatch.setattr(dd_cells, "CHUNK_VISIBILITIES", samples)
         options = DdOptions(
-            all_column="ALL", peel=("B1",), out=tmp_path / f"run{samples}", threads=4,
+            all_column="ALL", peel=("B1",), out=tmp_path / f"run{samples:g}",
             terms=(TermChoice("G", "diag_complex", "60s", "spw"), TermChoice("dE", "diag_complex", "inf", "spw")),
         )  # fmt: skip
         plan = settle(ms.read_info(path), Selection(), options, Progress())

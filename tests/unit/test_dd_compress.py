@@ -76,7 +76,7 @@ def test_cells_end_with_intervals_and_intervals_with_units() -> None:
     units = dd_cells.split(axes, across_scans=False)
     assert [(unit.key[0], unit.index.size) for unit in units] == [(0, 5), (0, 6), (1, 4)]
     assert dd_cells.common([4, 6]) == 2 and dd_cells.common([0, 0]) == 0
-    found = dd_cells.cells(dd_cells.chunked(units, 2), axes, 2)
+    found = dd_cells.cells(dd_cells.chunked(units, 10), axes, 2)
     assert found.of[0, 0].tolist() == [0, 0, 1, 1, 2, 3, 3, 4, 4, 5, 5]
     assert found.of[1, 0].tolist() == [6, 6, 7, 7]
     assert found.chunk.tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
@@ -86,4 +86,7 @@ def test_cells_end_with_intervals_and_intervals_with_units() -> None:
     assert whole.of[0, 0].tolist() == [0] * 5 + [1] * 6
     # Over the ends of scans, but not of fields; long ones are cut.
     assert [u.index.size for u in dd_cells.split(axes, across_scans=True, most=8)] == [8, 3, 4]
-    assert dd_cells.chunked([Unit((0, 0), np.arange(3))], 5)[0].chunk == 0
+    # Chunks are the same for whoever begins with one of them.
+    many = [Unit((n, 0), np.arange(size)) for n, size in enumerate((3, 3, 9, 1, 1, 4))]
+    assert [unit.chunk for unit in dd_cells.chunked(many, 6)] == [0, 0, 1, 2, 2, 2]
+    assert [unit.chunk for unit in dd_cells.chunked(many[2:], 6)] == [0, 1, 1, 1]

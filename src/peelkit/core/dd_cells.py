@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 
 from peelkit.core.dd_gains import Key, TimeAxis
 
+# Visibilities (row x channel x correlation) of a chunk, which QuartiCal iterates on until nearly all of its
+# solutions have converged: not by the number of cores or workers, so that results do not depend on them. A
+# chunk costs 0.2 to 0.5 s.
+CHUNK_VISIBILITIES = 6e6
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -74,17 +79,24 @@ def split(axes: Mapping[Key, TimeAxis], *, across_scans: bool, most: int = 0) ->
     return units
 
 
-def chunked(units: Sequence[Unit], count: int) -> list[Unit]:
-    """The same units in ``count`` chunks, about as many integrations in each."""
-    total = sum(unit.index.size for unit in units)
-    found, before = [], 0
+def chunk_integrations(n_antenna: int, n_chan: int, n_corr: int) -> int:
+    """Integrations of a chunk: `CHUNK_VISIBILITIES`."""
+    return max(1, int(CHUNK_VISIBILITIES / (n_antenna * (n_antenna + 1) / 2 * n_chan * n_corr)))
+
+
+def chunked(units: Sequence[Unit], most: int) -> list[Unit]:
+    """The same units in chunks of ``most`` integrations, or of one unit that is longer.
+
+    Whoever begins with a chunk makes the same ones from there on.
+    """
+    found: list[Unit] = []
+    chunk = held = 0
     for unit in units:
-        middle = before + unit.index.size / 2
-        found.append(Unit(unit.key, unit.index, min(count - 1, int(middle / total * count))))
-        before += unit.index.size
-    # Without gaps.
-    numbers = {chunk: n for n, chunk in enumerate(sorted({unit.chunk for unit in found}))}
-    return [Unit(unit.key, unit.index, numbers[unit.chunk]) for unit in found]
+        if held and held + unit.index.size > most:
+            chunk, held = chunk + 1, 0
+        found.append(Unit(unit.key, unit.index, chunk))
+        held += unit.index.size
+    return found
 
 
 def cells(units: Sequence[Unit], axes: Mapping[Key, TimeAxis], length: int) -> Cells:

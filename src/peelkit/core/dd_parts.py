@@ -20,8 +20,8 @@ from peelkit.engines import quartical
 from peelkit.io import ms
 from peelkit.io.gains import TermGains
 
-# Visibilities of a part at most; a run of QuartiCal costs a second.
-MOST_SAMPLES = 2e7
+# Chunks of a part: a run of QuartiCal costs a second.
+MOST_CHUNKS = 8
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,31 @@ class Result:
     run: quartical.Solved
 
 
-def split(plan: Plan, ddids: Sequence[int], workers: int) -> list[tuple[Plan, tuple[int, ...]]]:
-    """Plans of parts of the rows, and the data descriptions that each has."""
+def split(
+    plan: Plan, ddids: Sequence[int], workers: int, *, full: bool
+) -> list[tuple[Plan, tuple[int, ...]]]:
+    """Plans of parts of the rows, and the data descriptions that each has; ``full``: all correlations."""
     across = "scan" in plan.options.combine
     axes = {key: axis for key, axis in plan.rows.axes.items() if key[1] in ddids}
-    units = sorted(dd_cells.split(axes, across_scans=across), key=lambda unit: unit.key[1])
-    samples = sum(_row_samples(plan, d) for d in ddids) / len(ddids) * plan.rows.rows.size
-    count = max(workers, math.ceil(samples / MOST_SAMPLES / workers) * workers)
-    parted = dd_cells.chunked(units, min(count, len(units)))
+    # Whole chunks, so that the results are those of one process.
+    chunks: list[list[Unit]] = []
+    for ddid in ddids:
+        mine = {key: axis for key, axis in axes.items() if key[1] == ddid}
+        most = dd_cells.chunk_integrations(
+            len(plan.rows.info.antennas), *_sizes(plan, ddid, full=full)
+        )
+        units = dd_cells.chunked(dd_cells.split(mine, across_scans=across), most)
+        count = 1 + max(unit.chunk for unit in units)
+        chunks += [[unit for unit in units if unit.chunk == n] for n in range(count)]
+    count = max(workers, math.ceil(len(chunks) / MOST_CHUNKS / workers) * workers)
+    sizes = np.array([sum(unit.index.size for unit in chunk) for chunk in chunks])
+    middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
+    number = np.minimum((middle * count).astype(int), count - 1)
+    parted = [
+        replace(unit, chunk=int(n))
+        for n, chunk in zip(number, chunks, strict=True)
+        for unit in chunk
+    ]
     part_of_row = _part_of_rows(plan, parted)
     found = []
     for number in range(1 + max(unit.chunk for unit in parted)):
@@ -57,9 +74,12 @@ def split(plan: Plan, ddids: Sequence[int], workers: int) -> list[tuple[Plan, tu
     return found
 
 
-def _row_samples(plan: Plan, ddid: int) -> int:
+def _sizes(plan: Plan, ddid: int, *, full: bool) -> tuple[int, int]:
+    """Channels and correlations of the copy."""
     description = plan.rows.info.data_descriptions[ddid]
-    return plan.rows.info.spws[description.spw].freq_hz.size * len(description.correlations)
+    correlations = description.correlations
+    n_corr = len(correlations) if full else ms.parallel_hands(correlations).size
+    return plan.rows.info.spws[description.spw].freq_hz.size, n_corr
 
 
 def _axes(axes: Mapping[Key, TimeAxis], units: Sequence[Unit]) -> dict[Key, TimeAxis]:

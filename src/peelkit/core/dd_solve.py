@@ -27,9 +27,6 @@ from peelkit.spread import Spread
 
 log = logging.getLogger(__name__)
 
-# Samples of the copy that are worth a chunk of their own, which costs 0.2 s.
-CHUNK_SAMPLES = 200_000
-
 
 @dataclass(frozen=True)
 class Work:
@@ -134,7 +131,7 @@ def _in_parts(
             work, plan=plan, family=replace(work.family, ddids=ddids), name=f"{work.name}_part{n}"
         )
         for n, (plan, ddids) in enumerate(
-            dd_parts.split(work.plan, work.family.ddids, spread.count)
+            dd_parts.split(work.plan, work.family.ddids, spread.count, full=_full(work.terms))
         )
     ]
     progress.stage("solving (QuartiCal, on the workers)", total=len(items))
@@ -280,7 +277,7 @@ def _check(family: solvecopy.Family) -> None:
 def _shape(
     plan: Plan, family: solvecopy.Family, terms: Sequence[Term], n_direction: int, threads: int
 ) -> Shape:
-    full = any(term.type in quartical.FULL_TYPES for term in terms)
+    full = _full(terms)
     f_length = dd_cells.common([_f_interval(term, family.n_chan) for term in terms])
     t_length = dd_cells.common([term.time_interval for term in terms])
     across = any(term.across_scans for term in terms)
@@ -296,22 +293,19 @@ def _shape(
     if not few:
         f_length = t_length = 1
     shape = Shape({}, f_length, n_direction, few, full)
-    # Rows of the copy for each cell, and what they take.
-    baselines = plan.rows.rows.size / max(1, sum(a.times_s.size for a in plan.rows.axes.values()))
     n_corr = len(dd_copy.correlations(family, full=full))
-    samples = baselines * shape.channels(family.n_chan) * n_corr
+    n_antenna = len(plan.rows.info.antennas)
+    most = dd_cells.chunk_integrations(n_antenna, family.n_chan, n_corr)
+    # Samples of the copy for each integration, and how many of these fit the memory.
+    samples = n_antenna * (n_antenna - 1) / 2 * shape.channels(family.n_chan) * n_corr
+    samples *= (n_cell if few else times) / times
     per_sample = quartical.SAMPLE_BYTES + quartical.DIRECTION_BYTES * max(0, n_direction - 3)
     budget = max(plan.options.memory_gib * 2**30 - quartical.BASE_BYTES, 0.1 * 2**30) / threads
-    most = max(1, int(budget / (samples * per_sample)))
+    fits = max(1, int(budget / (samples * per_sample)))
     cells = {}
     for ddid, group in axes.items():
-        pieces = _fitting(group, terms, t_length, most, across=across)
-        total = sum(dd_cells.solutions(unit.index.size, t_length) for unit in pieces)
-        wanted = math.ceil(total / most)
-        # All cores, where that pays.
-        share = min(threads, int(samples * total / CHUNK_SAMPLES))
-        wanted = max(wanted, math.ceil(share / len(axes)))
-        cells[ddid] = dd_cells.cells(dd_cells.chunked(pieces, wanted), group, t_length)
+        pieces = _fitting(group, terms, t_length, fits, across=across)
+        cells[ddid] = dd_cells.cells(dd_cells.chunked(pieces, min(most, fits)), group, t_length)
     return replace(shape, cells=cells)
 
 
@@ -323,13 +317,16 @@ def _fitting(
     *,
     across: bool,
 ) -> list[Unit]:
-    """Units of ``most`` cells: longer ones are cut, at ends of intervals where there are any."""
-    finite = [term.time_interval for term in terms if term.time_interval]
-    step = math.lcm(*finite)
-    longest = most * t_length if t_length else 0
-    if longest:
-        longest = max(step, longest // step * step)
+    """Units of ``most`` integrations: longer ones are cut, at ends of intervals where there are any."""
+    step = math.lcm(*(term.time_interval for term in terms if term.time_interval))
+    # A whole unit that is one cell takes little, however long it is.
+    longest = max(step, most // step * step) if t_length else 0
     return dd_cells.split(axes, across_scans=across, most=longest)
+
+
+def _full(terms: Sequence[Term]) -> bool:
+    """Whether a term mixes the hands."""
+    return any(term.type in quartical.FULL_TYPES for term in terms)
 
 
 def _f_interval(term: Term, n_chan: int) -> int:
