@@ -169,7 +169,6 @@ def bytes_per_sample(n_model: int) -> int:
 def read(main: Any, place: Place, data_column: str, models: Sequence[str]) -> Block:
     """The block at a place."""
     rows = place.rows
-    spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM", int(rows[0]))
     here, every = ms.part(main, rows), np.arange(rows.size)
     data = ms.get(here, data_column, every)
     antenna1 = ms.get(here, "ANTENNA1", every).astype(np.int64)
