@@ -213,7 +213,8 @@ def opened(machines: Machines) -> Iterator[Spread]:
                     processes=True,
                     # Blocks of data are bounded by --memory; Dask would kill a worker, or pause it.
                     memory_limit=0,
-                    dashboard_address=None,
+                    # Any free port: 8787, the usual one, may be taken.
+                    dashboard_address=":0",
                     silence_logs=logging.CRITICAL,
                 )
             )

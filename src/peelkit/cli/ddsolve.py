@@ -17,6 +17,7 @@ from peelkit.errors import OptionError
 
 if TYPE_CHECKING:
     from peelkit.selection import Selection
+    from peelkit.spread import Machines
 
 DIAGONAL = ("diag_complex", "phase", "amplitude", "complex")
 DELAYS = ("delay", "delay_and_offset", "delay_and_tec", "delay_tec_and_offset", "tec_and_offset")
@@ -163,12 +164,15 @@ def _decisions(
     "--plots/--no-plots", default=True, show_default=True,
     help="Plot dE against time and frequency into the folder.",
 )  # fmt: skip
+@options.machines
 @options.overwrite
 @dry_run_option
 @options.memory
 @options.common
 @click.pass_context
-def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -> None:
+def ddsolve(
+    ctx: click.Context, ms: Path, selection: Selection, machines: Machines, **values: Any
+) -> None:
     """Solve direction-dependent gains towards bright sources in MS, and subtract these sources.
 
     The direction-independent gains G and K and the gains dE of each direction are solved together
@@ -189,19 +193,22 @@ def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit ddsolve target.ms --all ALL_SKY_MODEL --peel BRIGHT_1 --peel BRIGHT_2
       peelkit ddsolve target.ms --all ALL_SKY_MODEL --peel BRIGHT_1 --de-time inf --de-freq 64MHz \\
           --k delay_and_offset --g none --refant ea10
+      peelkit ddsolve mosaic.ms --from mosaic.ms.predict-region.peelkit.json --workers 8
       peelkit ddsolve target.ms --from target.ms.predict-region.peelkit.json --own-data BRIGHT_1
     """
     if values["dry_run"]:
-        _ddsolve(ctx, ms, selection, values)
+        _ddsolve(ctx, ms, selection, machines, values)
         return
     from peelkit.core import dd_engine
 
     # Before the imports of the work itself, so that both go on at the same time.
     with dd_engine.ready():
-        _ddsolve(ctx, ms, selection, values)
+        _ddsolve(ctx, ms, selection, machines, values)
 
 
-def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[str, Any]) -> None:
+def _ddsolve(
+    ctx: click.Context, ms: Path, selection: Selection, machines: Machines, values: dict[str, Any]
+) -> None:
     from peelkit import memory
     from peelkit.core import ddsolve as work
     from peelkit.core.dd_terms import TermChoice
@@ -220,7 +227,7 @@ def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[st
         raise OptionError(f"--combine {','.join(sorted(combine))}: use field, scan or field,scan.")
     chosen = DdOptions(terms=terms, combine=combine, memory_gib=memory.limit_gib(), **values)
     with state.progress() as progress:
-        outcome = work.ddsolve(ms, selection, chosen, progress, dry_run=dry_run)
+        outcome = work.ddsolve(ms, selection, chosen, progress, machines=machines, dry_run=dry_run)
     if dry_run:
         show_estimate(ctx, outcome)
         return

@@ -202,38 +202,66 @@ class Block:
         return ms.parallel_hands(self.description.correlations)
 
 
-def blocks(selected: Rows, data_column: str, models: Sequence[str], main: Any) -> Iterator[Block]:
-    """Blocks of bounded memory; ``main`` is the opened MS."""
-    info = selected.info
-    bytes_per_sample = 120 + 40 * len(models)
+@dataclass(frozen=True)
+class Place:
+    """Rows of a block, before it is read: its fields are as those of `Block`."""
+
+    key: Key
+    field: int
+    description: ms.DataDescription
+    rows: NDArray[np.int64]
+    scans: NDArray[np.int64]
+
+
+def places(selected: Rows, n_model: int, main: Any) -> Iterator[Place]:
+    """Blocks of bounded memory that the rows are worked on in; ``main`` is the opened MS."""
     for description, chunk in ms.chunks(
-        main, info, selected.rows, bytes_per_sample=bytes_per_sample
+        main, selected.info, selected.rows, bytes_per_sample=bytes_per_sample(n_model)
     ):
         fields = ms.get(main, "FIELD_ID", chunk)
         for field in np.unique(fields):
             rows = chunk[fields == field]
-            here, every = ms.part(main, rows), np.arange(rows.size)
-            data = ms.get(here, data_column, every)
-            antenna1 = ms.get(here, "ANTENNA1", every).astype(np.int64)
-            antenna2 = ms.get(here, "ANTENNA2", every).astype(np.int64)
-            flag = ms.get(here, "FLAG", every) | ms.get(here, "FLAG_ROW", every)[:, None, None]
-            flag |= (antenna1 == antenna2)[:, None, None]
-            finite = np.isfinite(data)
-            flag |= ~finite
-            yield Block(
-                selected.key(int(field), description.id),
-                int(field),
-                description,
-                rows,
-                selected.scans[np.searchsorted(selected.rows, rows)],
-                antenna1,
-                antenna2,
-                ms.get(here, "TIME", every),
-                data if finite.all() else np.where(finite, data, 0),
-                {name: ms.get(here, name, every) for name in models},
-                flag,
-                np.where(flag, 0, sample_weights(here, every)),
-            )
+            key = selected.key(int(field), description.id)
+            scans = selected.scans[np.searchsorted(selected.rows, rows)]
+            yield Place(key, int(field), description, rows, scans)
+
+
+def blocks(selected: Rows, data_column: str, models: Sequence[str], main: Any) -> Iterator[Block]:
+    """Blocks of bounded memory; ``main`` is the opened MS."""
+    for place in places(selected, len(models), main):
+        yield read(main, place, data_column, models)
+
+
+def bytes_per_sample(n_model: int) -> int:
+    """Memory of a block and of what is computed from it, for each row x channel x correlation."""
+    return 120 + 40 * n_model
+
+
+def read(main: Any, place: Place, data_column: str, models: Sequence[str]) -> Block:
+    """The block at a place."""
+    rows = place.rows
+    here, every = ms.part(main, rows), np.arange(rows.size)
+    data = ms.get(here, data_column, every)
+    antenna1 = ms.get(here, "ANTENNA1", every).astype(np.int64)
+    antenna2 = ms.get(here, "ANTENNA2", every).astype(np.int64)
+    flag = ms.get(here, "FLAG", every) | ms.get(here, "FLAG_ROW", every)[:, None, None]
+    flag |= (antenna1 == antenna2)[:, None, None]
+    finite = np.isfinite(data)
+    flag |= ~finite
+    return Block(
+        place.key,
+        place.field,
+        place.description,
+        rows,
+        place.scans,
+        antenna1,
+        antenna2,
+        ms.get(here, "TIME", every),
+        data if finite.all() else np.where(finite, data, 0),
+        {name: ms.get(here, name, every) for name in models},
+        flag,
+        np.where(flag, 0, sample_weights(here, every)),
+    )
 
 
 def in_uv_range(main: Any, block: Block, uv_range_m: tuple[float, float]) -> NDArray[np.bool_]:
