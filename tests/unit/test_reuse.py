@@ -8,6 +8,7 @@ from casacore.images import image as CasaImage  # noqa: N812
 from casacore.tables import table
 
 from makems import MsRecipe, make_ms
+from peelkit import memory
 from peelkit.core import restart, reuse
 from peelkit.engines.casa import Imaging
 from peelkit.io import ms
@@ -48,7 +49,7 @@ def test_the_mark_does_not_depend_on_how_rows_are_read(
     observed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = mark(observed)
-    monkeypatch.setattr(ms, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(memory, "MOST_CHUNK_BYTES", 1000)
     assert mark(observed) == before
 
 
