@@ -133,8 +133,8 @@ class _DaskSpread(Spread):
                 try:
                     return future.result(timeout=LOOK_S)
                 except TimeoutError:
-                    if future.done():
-                        raise
+                    if future.status == "error":
+                        return future.result()  # which raises it
                 # A scheduler without workers keeps the work for those that may come.
                 if self._client.nthreads():
                     alone_since = None
