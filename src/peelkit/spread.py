@@ -25,9 +25,6 @@ Result = TypeVar("Result")
 # How long a scheduler may take to answer, and to have a worker [s].
 ANSWER_S, WORKERS_S = 15, 60
 
-# How long none of the workers that were started here may be there: each that dies is started again [s].
-RESTART_S = 600
-
 # How often it is looked whether there still are workers [s].
 LOOK_S = 2
 
@@ -99,9 +96,9 @@ class Spread:
 class _DaskSpread(Spread):
     """Sends them to the workers of a scheduler."""
 
-    def __init__(self, client: Any, address: str, patience_s: float) -> None:
+    def __init__(self, client: Any, address: str, *, ours: bool) -> None:
         self._client = client
-        self._patience_s = patience_s
+        self._ours = ours
         self._address = address
         self._gone = False
         self.count = max(1, sum(client.nthreads().values()))
@@ -136,19 +133,16 @@ class _DaskSpread(Spread):
                 try:
                     return future.result(timeout=LOOK_S)
                 except TimeoutError:
-                    if future.done():
-                        raise
+                    if future.status == "error":
+                        return future.result()  # which raises it
                 # A scheduler without workers keeps the work for those that may come.
                 if self._client.nthreads():
                     alone_since = None
                     continue
                 now = time.monotonic()
                 alone_since = now if alone_since is None else alone_since
-                if now - alone_since > self._patience_s:
-                    raise EngineError(
-                        f"Dask: the scheduler at {self._address} has had no workers for {self._patience_s} s; "
-                        "nothing more is written. Start some, and run the command anew."
-                    )
+                if now - alone_since > WORKERS_S:
+                    raise self._alone()
         except KilledWorker as error:
             raise EngineError(
                 f"Dask: {error.last_worker.address} and other workers died over the same piece of work, "
@@ -161,6 +155,18 @@ class _DaskSpread(Spread):
                 f"Dask: the scheduler at {self._address} is gone; nothing more is written. Start it and "
                 "its workers again, and run the command anew."
             ) from error
+
+    def _alone(self) -> EngineError:
+        if self._ours:
+            # Dask starts a worker that died again, unless it dies as it begins: then never more.
+            return EngineError(
+                f"Dask: all workers that were started here died, and none has come back for {WORKERS_S} s; "
+                "often memory: give --memory, or fewer --workers."
+            )
+        return EngineError(
+            f"Dask: the scheduler at {self._address} has had no workers for {WORKERS_S} s; nothing more "
+            "is written. Start some, and run the command anew."
+        )
 
     def see(self, paths: Sequence[Path]) -> None:
         wanted = [str(path.absolute()) for path in paths]
@@ -233,9 +239,7 @@ def opened(machines: Machines) -> Iterator[Spread]:
             log.info(
                 "Dask at %s, %d threads: %s", address, len(client.nthreads()), client.dashboard_link
             )
-        # Those started here are started again when they die, however often.
-        patience_s = WORKERS_S if machines.dask_address else RESTART_S
-        yield _DaskSpread(client, address, patience_s)
+        yield _DaskSpread(client, address, ours=not machines.dask_address)
 
 
 def _check(client: Any, address: str) -> None:
