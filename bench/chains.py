@@ -73,10 +73,13 @@ def run_chain(data: Prepared, variant: str, work: Path, *, rounds: int = ROUNDS)
 
 def _published(data: Prepared, folder: Path) -> tuple[Stage, list[Stage]]:
     program = [sys.executable, HERE / "published.py"]
+    # CASA's threads otherwise spin while they wait, which costs nothing on an idle machine; peelkit sets this too.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     return measure(
         [*program, "sim.ms", "bright.reg", "out", "--like", data.like, "--mask", data.mask],
         cwd=folder,
         log=folder / "log",
+        env=environment,
     )
 
 

@@ -33,7 +33,8 @@ BASE: dict[str, dict[str, int]] = {
     "tiny": {"fields": 1, "spws": 2, "channels": 4, "integrations": 12, "integration": 10, "scans": 1},
 }  # fmt: skip
 MORE = {"tiny": "--antennas 14 --faint 6 --bright 5@4,2 --pointing-rms 40"}
-IMAGING = {"tiny": "--imsize 300 --nterms 1"}
+# A mosaic with four pixels across the beam, to save time.
+IMAGING = {"mosaic": "--cell 4.5arcsec", "tiny": "--imsize 300 --nterms 1"}
 # What grows: rows by longer observing; channels by more of the same width; fields by a larger mosaic.
 AXES = {"rows": "integrations", "channels": "channels", "fields": "fields"}
 

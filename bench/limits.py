@@ -16,8 +16,8 @@ from typing import Any
 from datasets import PEELKIT, Dataset, Prepared, prepare, run_peelkit
 from measuring import Stage, measure
 
-# Size of the copied column: of a field so many times longer and finer than at size 1; 345 MB.
-COPY_ROWS, COPY_CHANNELS = 8, 8
+# Size of the copied column: of a field so many times longer and finer than at size 1; 690 MB, or 260 MB.
+COPY_ROWS, COPY_ROWS_QUICK, COPY_CHANNELS = 8, 3, 16
 FIELD_COUNTS = (1, 2, 4, 8, 12)
 # So that the cost of choosing intervals, which depends on the data, is not in it.
 FIXED_TERMS = ("--de-time", "inf", "--de-freq", "spw", "--g-time", "inf", "--no-plots")
@@ -176,7 +176,7 @@ def _solve(folder: Path, *more: str) -> dict[str, Any]:
 
 def _main() -> None:
     """Try the limits by hand: ``python bench/limits.py WORK KIND``."""
-    work, kind = Path(sys.argv[1]), sys.argv[2]
+    work, kind = Path(sys.argv[1]).absolute(), sys.argv[2]
     data = prepare(Dataset(kind), work)
     found = {"copy": column_copy(work, repeats=1, factor=1),
              "fields": fields_and_workers(data, work, repeats=1)}  # fmt: skip

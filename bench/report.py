@@ -42,7 +42,7 @@ AIMS = {("field", "peelkit"): 0.8, ("field", "peelkit-wsclean"): 0.25, ("mosaic"
 
 def write(content: dict[str, Any], folder: Path) -> None:
     """Write README.md and the plots into a folder."""
-    measured = content["measurements"]
+    measured = {key: one for key, one in content["measurements"].items() if "failed" not in one}
     plots = plot_all(measured, folder)
     parts = [_head(content), _summary(measured)]
     for kind in dict.fromkeys(one.kind for one in runs_of(measured, "chain")):
@@ -125,9 +125,6 @@ def _chains(measured: dict[str, dict[str, Any]], kind: str) -> str:
         "without the bright source and without errors.",
         _quality_table(by_variant),
     ]
-    failed = [key for key, one in measured.items() if "failed" in one and f"/{kind}" in key]
-    if failed:
-        lines.append("Failed: " + ", ".join(f"{key} ({measured[key]['failed']})" for key in failed))
     return "\n\n".join(lines)
 
 
@@ -258,6 +255,8 @@ def _growth(measured: dict[str, dict[str, Any]], plots: list[str]) -> str:
 
 def _missing(content: dict[str, Any]) -> str:
     lines = [f"- {what}: {why}." for what, why in content.get("absent", {}).items()]
+    every = content["measurements"].items()
+    lines += [f"- {key} failed: {one['failed']}." for key, one in every if "failed" in one]
     left = content.get("left_out", [])
     if left:
         lines.append(f"- No time for: {', '.join(left)}.")

@@ -109,6 +109,6 @@ def _against_size(
 def _plain_ticks(axis: Any) -> None:
     """Numbers such as 0.5, 1, 2, 5 on a logarithmic axis."""
     low, high = axis.get_ylim()
-    steps = [m * 10.0**e for e in range(-3, 5) for m in (1, 2, 5)]
+    steps = [m * 10.0**e for e in range(-3, 5) for m in (1, 1.5, 2, 3, 5, 7)]
     shown = [step for step in steps if low <= step <= high]
     axis.set_yticks(shown, [f"{step:g}" for step in shown])

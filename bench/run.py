@@ -5,7 +5,7 @@
 Everything is simulated, run interleaved on fresh copies, and measured stage by stage (wall time, CPU time, peak
 memory, bytes). Results are written after each measurement; a run that is stopped goes on where it was. At the end,
 or when the minutes are over, bench/README.md and its plots are written (also by ``python bench/report.py``).
-All of it takes about two hours on two idle cores, ``--quick`` (size 1, once) about a quarter of an hour. The
+All of it takes about three hours on two idle cores, ``--quick`` (size 1, once) about a quarter of an hour. The
 most important comes first.
 """
 
@@ -28,6 +28,7 @@ import chains
 import limits
 import report
 from datasets import AXES, SIZES, Dataset, Prepared, prepare
+from peelkit.errors import PeelkitError
 
 HERE = Path(__file__).parent
 REPEATS = 2
@@ -155,6 +156,16 @@ def plan(work: Path, results: Results, *, quick: bool, kinds: list[str]) -> Iter
                         )  # fmt: skip
 
 
+def before(results: Results) -> dict[str, float]:
+    """Seconds at size 1 of tasks that are alike, from what was measured in an earlier run."""
+    found: dict[str, float] = {}
+    for key, one in results.measurements.items():
+        if "whole" in one:
+            like = f"{'scale ' * key.startswith('scale/')}{one['variant']} {one['kind']}"
+            found[like] = one["whole"]["wall_s"] / one["size"]
+    return found
+
+
 def _limits(
     work: Path,
     results: Results,
@@ -164,9 +175,12 @@ def _limits(
     kinds: list[str],
 ) -> Iterator[Task]:
     repeats = 1 if quick else 3
-    small = "tiny" in kinds
-    yield Task("limit/copy", "copy", 1, lambda: limits.column_copy(
-        work, repeats=repeats, factor=1 if quick or small else limits.COPY_ROWS))  # fmt: skip
+    factor = limits.COPY_ROWS_QUICK if quick else limits.COPY_ROWS
+    if "tiny" in kinds:
+        factor = 1
+    yield Task(
+        "limit/copy", "copy", 1, lambda: limits.column_copy(work, repeats=repeats, factor=factor)
+    )
     for kind in kinds:
         for name in ("predict", "solve"):
             if not limits.has_helper(f"{name}_limit"):
@@ -199,28 +213,37 @@ def main() -> None:
     work = given.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     results = Results(given.results, fresh=given.fresh)
-    took: dict[str, float] = {}  # seconds at size 1 of tasks that are alike
+    took = before(results)
     left: list[str] = []
-    for task in plan(work, results, quick=given.quick, kinds=given.kind or ["field", "mosaic"]):
-        if task.key in results.measurements:
-            continue
-        spent = (time.monotonic() - started) / 60
-        expected = (
-            took.get(task.like, took.get(task.like.removeprefix("scale "), 0.0)) * task.size / 60
-        )
-        if given.minutes is not None and spent + expected >= given.minutes:
-            left.append(task.key)
-            continue
-        begun = time.monotonic()
-        sys.stderr.write(f"{spent:6.1f} min  {task.key}\n")
-        results.add(task.key, task.run())
-        took[task.like] = (time.monotonic() - begun) / task.size
-    results.content["left_out"] = left
-    results.write()
-    report.write(results.content, given.results.parent)
-    sys.stderr.write(
-        f"{(time.monotonic() - started) / 60:6.1f} min  done; {given.results.parent}/README.md\n"
-    )
+    try:
+        for task in plan(work, results, quick=given.quick, kinds=given.kind or ["field", "mosaic"]):
+            if "failed" not in results.measurements.get(task.key, {"failed": "not run"}):
+                continue
+            spent = (time.monotonic() - started) / 60
+            alike = took.get(task.like, took.get(task.like.removeprefix("scale "), 0.0))
+            if given.minutes is not None and spent + alike * task.size / 60 >= given.minutes:
+                left.append(task.key)
+                continue
+            begun = time.monotonic()
+            sys.stderr.write(f"{spent:6.1f} min  {task.key}\n")
+            try:
+                found = task.run()
+            except (SystemExit, subprocess.CalledProcessError, PeelkitError) as error:
+                found = {"failed": str(error)}
+            if "failed" in found:
+                sys.stderr.write(f"            {found['failed']}\n")
+            results.add(task.key, found)
+            took[task.like] = (time.monotonic() - begun) / task.size
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; started again it goes on\n")
+        raise SystemExit(130) from None
+    finally:
+        # Also of a run that is interrupted.
+        results.content["left_out"] = left
+        results.write()
+        report.write(results.content, given.results.parent)
+    minutes = (time.monotonic() - started) / 60
+    sys.stderr.write(f"{minutes:6.1f} min  done; {given.results.parent}/README.md\n")
 
 
 if __name__ == "__main__":

@@ -87,12 +87,8 @@ def _add(total: dict[str, float], stage: dict[str, Any]) -> None:
 
 
 def runs_of(measurements: dict[str, dict[str, Any]], what: str) -> list[Run]:
-    """All runs that did not fail, of chains (``chain``) or for scaling (``scale``)."""
-    return [
-        run_of(one)
-        for key, one in measurements.items()
-        if key.startswith(f"{what}/") and "failed" not in one
-    ]
+    """All runs of chains (``chain``) or for scaling (``scale``)."""
+    return [run_of(one) for key, one in measurements.items() if key.startswith(f"{what}/")]
 
 
 def median(values: Iterable[float]) -> float | None:
