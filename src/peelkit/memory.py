@@ -54,6 +54,11 @@ def limit_gib() -> float:
     return _limit_gib.get()
 
 
+def processes() -> int:
+    """Processes on this machine that share it."""
+    return _processes.get()
+
+
 def chunk_bytes(gib: float | None = None) -> int:
     """Size of a piece of data [B], as its reader reckons it; of the limit that holds if not given."""
     room = (limit_gib() if gib is None else gib) * GIB / _processes.get() - BASE_BYTES
@@ -69,4 +74,5 @@ __all__ = [
     "chunk_bytes",
     "limit_gib",
     "limited",
+    "processes",
 ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from peelkit import __version__
+from peelkit import __version__, memory
 from peelkit.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -108,10 +108,13 @@ class _DaskSpread(Spread):
     ) -> Iterator[Result]:
         # Not scattered: what only workers have is lost with them; the result of a task is made again.
         to_all = self._client.submit(_same, shared, pure=False)
+        limit = memory.limit_gib(), memory.processes()
         waiting: deque[Any] = deque()
         try:
             for item in items:
-                waiting.append(self._client.submit(function, item, to_all, pure=False))
+                waiting.append(
+                    self._client.submit(_within, limit, function, item, to_all, pure=False)
+                )
                 if len(waiting) >= AHEAD * self.count:
                     yield self._result(waiting.popleft())
             while waiting:
@@ -180,6 +183,15 @@ class _DaskSpread(Spread):
 
 def _missing(paths: Sequence[str]) -> list[str]:
     return [path for path in paths if not Path(path).exists()]
+
+
+def _within(
+    limit: tuple[float, int], function: Callable[..., Result], item: object, shared: object
+) -> Result:
+    """On a worker: ``function(item, shared)`` under the limit of memory of the command."""
+    gib, processes = limit
+    with memory.limited(gib, processes=processes):
+        return function(item, shared)
 
 
 def _same(value: object) -> object:

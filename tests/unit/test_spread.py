@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from peelkit import memory
 from peelkit.errors import DataError, EngineError
 from peelkit.spread import AHEAD, HERE, Machines, opened
 
@@ -139,3 +140,13 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def chunk(_: int, __: object) -> int:
+    return memory.chunk_bytes()
+
+
+def test_workers_here_share_the_limit_of_memory_of_the_command() -> None:
+    with memory.limited(1.0, processes=3), opened(Machines(workers=1)) as spread:
+        assert list(spread.run(chunk, [0])) == [memory.chunk_bytes()]
+        assert memory.chunk_bytes() < memory.chunk_bytes(2.0)
