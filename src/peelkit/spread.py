@@ -6,6 +6,7 @@ Dask is imported only where workers were asked for: it takes a second.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from peelkit import __version__
+from peelkit import __version__, memory
 from peelkit.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ Result = TypeVar("Result")
 
 # How long a scheduler may take to answer, and to have a worker [s].
 ANSWER_S, WORKERS_S = 15, 60
+
+# How often it is looked whether there still are workers [s].
+LOOK_S = 2
 
 # Pieces that are sent out at a time, for each worker: one is worked on while the next one travels.
 AHEAD = 2
@@ -92,8 +96,9 @@ class Spread:
 class _DaskSpread(Spread):
     """Sends them to the workers of a scheduler."""
 
-    def __init__(self, client: Any, address: str) -> None:
+    def __init__(self, client: Any, address: str, *, ours: bool) -> None:
         self._client = client
+        self._ours = ours
         self._address = address
         self._gone = False
         self.count = max(1, sum(client.nthreads().values()))
@@ -103,10 +108,13 @@ class _DaskSpread(Spread):
     ) -> Iterator[Result]:
         # Not scattered: what only workers have is lost with them; the result of a task is made again.
         to_all = self._client.submit(_same, shared, pure=False)
+        limit = memory.limit_gib(), memory.processes()
         waiting: deque[Any] = deque()
         try:
             for item in items:
-                waiting.append(self._client.submit(function, item, to_all, pure=False))
+                waiting.append(
+                    self._client.submit(_within, limit, function, item, to_all, pure=False)
+                )
                 if len(waiting) >= AHEAD * self.count:
                     yield self._result(waiting.popleft())
             while waiting:
@@ -122,8 +130,22 @@ class _DaskSpread(Spread):
         from distributed.client import FutureCancelledError
         from distributed.comm import CommClosedError
 
+        alone_since: float | None = None
         try:
-            return future.result()
+            while True:
+                try:
+                    return future.result(timeout=LOOK_S)
+                except TimeoutError:
+                    if future.status == "error":
+                        return future.result()  # which raises it
+                # A scheduler without workers keeps the work for those that may come.
+                if self._client.nthreads():
+                    alone_since = None
+                    continue
+                now = time.monotonic()
+                alone_since = now if alone_since is None else alone_since
+                if now - alone_since > WORKERS_S:
+                    raise self._alone()
         except KilledWorker as error:
             raise EngineError(
                 f"Dask: {error.last_worker.address} and other workers died over the same piece of work, "
@@ -137,6 +159,18 @@ class _DaskSpread(Spread):
                 "its workers again, and run the command anew."
             ) from error
 
+    def _alone(self) -> EngineError:
+        if self._ours:
+            # Dask starts a worker that died again, unless it dies as it begins: then never more.
+            return EngineError(
+                f"Dask: all workers that were started here died, and none has come back for {WORKERS_S} s; "
+                "often memory: give --memory, or fewer --workers."
+            )
+        return EngineError(
+            f"Dask: the scheduler at {self._address} has had no workers for {WORKERS_S} s; nothing more "
+            "is written. Start some, and run the command anew."
+        )
+
     def see(self, paths: Sequence[Path]) -> None:
         wanted = [str(path.absolute()) for path in paths]
         for worker, missing in self._client.run(_missing, wanted).items():
@@ -149,6 +183,15 @@ class _DaskSpread(Spread):
 
 def _missing(paths: Sequence[str]) -> list[str]:
     return [path for path in paths if not Path(path).exists()]
+
+
+def _within(
+    limit: tuple[float, int], function: Callable[..., Result], item: object, shared: object
+) -> Result:
+    """On a worker: ``function(item, shared)`` under the limit of memory of the command."""
+    gib, processes = limit
+    with memory.limited(gib, processes=processes):
+        return function(item, shared)
 
 
 def _same(value: object) -> object:
@@ -188,7 +231,8 @@ def opened(machines: Machines) -> Iterator[Spread]:
                     processes=True,
                     # Blocks of data are bounded by --memory; Dask would kill a worker, or pause it.
                     memory_limit=0,
-                    dashboard_address=None,
+                    # Any free port: 8787, the usual one, may be taken.
+                    dashboard_address=":0",
                     silence_logs=logging.CRITICAL,
                 )
             )
@@ -207,7 +251,7 @@ def opened(machines: Machines) -> Iterator[Spread]:
             log.info(
                 "Dask at %s, %d threads: %s", address, len(client.nthreads()), client.dashboard_link
             )
-        yield _DaskSpread(client, address)
+        yield _DaskSpread(client, address, ours=not machines.dask_address)
 
 
 def _check(client: Any, address: str) -> None:

@@ -15,7 +15,18 @@ import peelkit
 
 SOURCE = Path(peelkit.__file__).parent
 LAYERS = {
-    "cli": {"cli", "core", "sidecar", "errors", "selection", "outcome", "progress", "spread", ""},
+    "cli": {
+        "cli",
+        "core",
+        "sidecar",
+        "errors",
+        "selection",
+        "outcome",
+        "progress",
+        "memory",
+        "spread",
+        "",
+    },
     "core": {
         "core",
         "io",
@@ -27,10 +38,21 @@ LAYERS = {
         "progress",
         "parallel",
         "spread",
+        "memory",
         "",
     },
-    "io": {"io", "errors", "selection", "sidecar", "outcome", "progress", ""},
-    "engines": {"engines", "errors", "selection", "sidecar", "outcome", "progress", "parallel", ""},
+    "io": {"io", "errors", "selection", "sidecar", "outcome", "progress", "memory", ""},
+    "engines": {
+        "engines",
+        "errors",
+        "selection",
+        "sidecar",
+        "outcome",
+        "progress",
+        "memory",
+        "parallel",
+        "",
+    },
 }
 MODULES = sorted(
     name

@@ -173,6 +173,14 @@ def test_selfcal_leaves_images_that_can_be_made_again(invoke, tmp_path: Path) ->
         like = folder / f"{name}.image"
         invoke("image-residual", path, name, "--like", like, "--column", column, "--no-grow-mask")
         assert results(f"{name}.image")["rms_ratio"] == pytest.approx(1.0, abs=0.01)
+        # Weights and flags are those of the image: its PSF is taken.
+        assert "calcpsf=True" not in Path(f"{name}.casa.log").read_text()
+    with table(str(path), readonly=False, ack=False) as main:
+        flag = main.getcol("FLAG")
+        flag[::7] = True
+        main.putcol("FLAG", flag)
+    invoke("image-residual", path, "flagged", "--like", like, "--column", "DATA", "--no-grow-mask")
+    assert "calcpsf=True" in Path("flagged.casa.log").read_text()
 
 
 @pytest.mark.slow

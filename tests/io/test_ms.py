@@ -12,6 +12,7 @@ import pytest
 from casacore.tables import table
 
 from makems import MsRecipe, make_ms
+from peelkit import memory
 from peelkit.errors import DataError
 from peelkit.io import ms
 from peelkit.io.survey import survey
@@ -48,7 +49,7 @@ def test_the_most_parallel_hands_of_some_spws(tmp_path: Path) -> None:
 def test_chunks_cover_every_row_once_and_have_one_shape(
     two_spws: Path, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
 ) -> None:
-    monkeypatch.setattr(ms, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(memory, "chunk_bytes", lambda: chunk_bytes)
     info = ms.read_info(two_spws)
     seen = []
     with ms.opened(two_spws) as main:
@@ -63,7 +64,7 @@ def test_chunks_cover_every_row_once_and_have_one_shape(
 def test_a_new_column_holds_what_is_put_whatever_the_chunks(
     two_spws: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ms, "CHUNK_BYTES", 3000)
+    monkeypatch.setattr(memory, "chunk_bytes", lambda: 3000)
     info = ms.read_info(two_spws)
     with ms.opened(two_spws, write=True) as main:
         ms.add_column(main, "TWICE")
@@ -74,7 +75,11 @@ def test_a_new_column_holds_what_is_put_whatever_the_chunks(
             assert np.array_equal(main.getcell("TWICE", row), 2 * main.getcell("DATA", row))
 
 
-def test_copied_rows_keep_their_ids_and_values(two_spws: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("window", [2**20, 7])
+def test_copied_rows_keep_their_ids_and_values(
+    two_spws: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr(memory, "ROW_WINDOW", window)
     info = ms.read_info(two_spws)
     rows = ms.select_rows(info, Selection(spw="1", scan="2"))
     ms.copy_rows(two_spws, tmp_path / "copy.ms", rows, data_column="DATA")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from makems import MsRecipe, make_ms
+from peelkit import memory
 from peelkit.core import columns
 from peelkit.core.columns import Audit, Groups, Term
 from peelkit.errors import OptionError
@@ -154,7 +155,8 @@ def test_chunks_are_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "a.ms"
     make_ms(path, MsRecipe(n_antenna=5, n_scan=1, n_time=3))
     info = ms.read_info(path)
-    monkeypatch.setattr(ms, "CHUNK_BYTES", 7 * 8 * columns.CHUNK_SAMPLE_BYTES)
+    row_bytes = 8 * columns.CHUNK_SAMPLE_BYTES + columns.CHUNK_ROW_BYTES
+    monkeypatch.setattr(memory, "chunk_bytes", lambda: 7 * row_bytes)
     with ms.opened(path) as main:
         sizes = [c.rows.size for c in columns.shape_chunks(main, info, np.arange(info.n_rows))]
     assert max(sizes) == 7

@@ -9,11 +9,13 @@ import click
 
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.state import RunState
 
 if TYPE_CHECKING:
     from peelkit.selection import Selection
+    from peelkit.spread import Machines
 
 # Lines of the table; the sidecar has them all.
 MOST_LINES = 20
@@ -55,10 +57,19 @@ MOST_LINES = 20
     help="Accept this finding of the audit: zero, nan, one, unpredicted or flux. May be given again.",
 )
 @options.overwrite
+@options.machines
+@dry_run_option
+@options.memory
 @options.common
 @click.pass_context
 def add_model_col(
-    ctx: click.Context, ms: Path, column: str, selection: Selection, **chosen: Any
+    ctx: click.Context,
+    ms: Path,
+    column: str,
+    selection: Selection,
+    machines: Machines,
+    dry_run: bool,
+    **chosen: Any,
 ) -> None:
     """Copy MODEL_DATA of MS, or a sum or difference of columns, to COLUMN, and audit what was copied.
 
@@ -73,6 +84,10 @@ def add_model_col(
     field, else above twice or below a thousandth of it (flux). Each is an error, and the MS stays
     as it was, unless you --allow it.
 
+    With --workers or --dask-address other processes read, sum and audit the columns, in the same folder,
+    and this one writes. One disk is read and written no faster by that: it is for folders that several
+    machines share, and sums of many columns.
+
     The sidecar is MS.add-model-col.COLUMN.peelkit.json.
 
     \b
@@ -80,13 +95,19 @@ def add_model_col(
       peelkit add-model-col target.ms ALL_SKY_MODEL
       peelkit add-model-col target.ms ALL_SKY_MODEL --model-image first.model --overwrite
       peelkit add-model-col target.ms REST_MODEL --expression ALL_SKY_MODEL-B1-B2
+      peelkit add-model-col target.ms REST_MODEL --expression ALL-B1-B2 --dask-address tcp://head:8786
     """
     from peelkit.core import add_model_col as work
 
     state = ctx.ensure_object(RunState)
     asked = work.Options(selection=selection, **chosen)
     with state.progress() as progress:
-        outcome = work.add_model_col(ms, column, asked, progress)
+        outcome = work.add_model_col(
+            ms, column, asked, progress, machines=machines, dry_run=dry_run
+        )
+    if dry_run:
+        show_estimate(ctx, outcome)
+        return
     finish(ctx, outcome, default_sidecar=work.default_sidecar(ms, column), tables=tables)
 
 

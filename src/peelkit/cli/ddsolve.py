@@ -10,12 +10,14 @@ import click
 from peelkit import sidecar
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
 
 if TYPE_CHECKING:
     from peelkit.selection import Selection
+    from peelkit.spread import Machines
 
 DIAGONAL = ("diag_complex", "phase", "amplitude", "complex")
 DELAYS = ("delay", "delay_and_offset", "delay_and_tec", "delay_tec_and_offset", "tec_and_offset")
@@ -146,10 +148,6 @@ def _decisions(
 )  # fmt: skip
 @options.selection_options("field", "spw", "scan", "uvrange")
 @click.option(
-    "--memory", "memory_gib", metavar="GIB", type=click.FloatRange(min=0.5), default=2.0,
-    show_default=True, help="Memory for the solve, in GiB; data are solved in pieces that fit.",
-)  # fmt: skip
-@click.option(
     "--threads", type=click.IntRange(min=0), default=0,
     help="Pieces solved at a time.  [default: one for each core]",
 )  # fmt: skip
@@ -166,10 +164,15 @@ def _decisions(
     "--plots/--no-plots", default=True, show_default=True,
     help="Plot dE against time and frequency into the folder.",
 )  # fmt: skip
+@options.machines
 @options.overwrite
+@dry_run_option
+@options.memory
 @options.common
 @click.pass_context
-def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -> None:
+def ddsolve(
+    ctx: click.Context, ms: Path, selection: Selection, machines: Machines, **values: Any
+) -> None:
     """Solve direction-dependent gains towards bright sources in MS, and subtract these sources.
 
     The direction-independent gains G and K and the gains dE of each direction are solved together
@@ -190,21 +193,29 @@ def ddsolve(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit ddsolve target.ms --all ALL_SKY_MODEL --peel BRIGHT_1 --peel BRIGHT_2
       peelkit ddsolve target.ms --all ALL_SKY_MODEL --peel BRIGHT_1 --de-time inf --de-freq 64MHz \\
           --k delay_and_offset --g none --refant ea10
+      peelkit ddsolve mosaic.ms --from mosaic.ms.predict-region.peelkit.json --workers 8
       peelkit ddsolve target.ms --from target.ms.predict-region.peelkit.json --own-data BRIGHT_1
     """
+    if values["dry_run"]:
+        _ddsolve(ctx, ms, selection, machines, values)
+        return
     from peelkit.core import dd_engine
 
     # Before the imports of the work itself, so that both go on at the same time.
     with dd_engine.ready():
-        _ddsolve(ctx, ms, selection, values)
+        _ddsolve(ctx, ms, selection, machines, values)
 
 
-def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[str, Any]) -> None:
+def _ddsolve(
+    ctx: click.Context, ms: Path, selection: Selection, machines: Machines, values: dict[str, Any]
+) -> None:
+    from peelkit import memory
     from peelkit.core import ddsolve as work
     from peelkit.core.dd_terms import TermChoice
     from peelkit.core.ddsolve_options import DdOptions
 
     state = ctx.ensure_object(RunState)
+    dry_run = values.pop("dry_run")
     terms = tuple(
         TermChoice(
             name, *(values.pop(f"{name.lower()}_{part}") for part in ("type", "time", "freq"))
@@ -214,9 +225,12 @@ def _ddsolve(ctx: click.Context, ms: Path, selection: Selection, values: dict[st
     combine = frozenset(filter(None, values.pop("combine").replace(" ", "").split(",")))
     if combine - {"field", "scan"}:
         raise OptionError(f"--combine {','.join(sorted(combine))}: use field, scan or field,scan.")
-    chosen = DdOptions(terms=terms, combine=combine, **values)
+    chosen = DdOptions(terms=terms, combine=combine, memory_gib=memory.limit_gib(), **values)
     with state.progress() as progress:
-        outcome = work.ddsolve(ms, selection, chosen, progress)
+        outcome = work.ddsolve(ms, selection, chosen, progress, machines=machines, dry_run=dry_run)
+    if dry_run:
+        show_estimate(ctx, outcome)
+        return
     finish(ctx, outcome, default_sidecar=sidecar.ms_sidecar(ms, work.COMMAND), tables=tables)
 
 

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from peelkit import sidecar
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
@@ -79,6 +80,8 @@ SETTLED = (
 @options.imaging_options
 @click.option("--uvrange", "imaging_uvrange", help="Baselines to image, as in CASA: '>1klambda'.")
 @options.overwrite
+@dry_run_option
+@options.memory
 @options.common
 @click.pass_context
 def image_residual(
@@ -89,6 +92,8 @@ def image_residual(
     With --like everything is as in IMAGE, so that the two compare: pixels, weights, data selection, mask
     and depth. Where a source was peeled the mask holds only noise, which cleaning to 3 sigma leaves alone
     (if IMAGE was cleaned deeper, as one of high dynamic range is, there is a warning).
+
+    The imager is that of IMAGE too; with another --imager there is a warning that says how the beams compare.
 
     Without --like the settings are chosen and the mask is made as selfcal does for its first image: so
     this also makes a first image of any column, of one field or of a mosaic.
@@ -108,6 +113,7 @@ def image_residual(
       peelkit image-residual target.ms source --column BRIGHT_1_DATA --around bright.crtf:BRIGHT_1 \\
           --like target.selfcal/final.image
       peelkit image-residual target.ms first --column DATA --field 2 --imsize 1024
+      peelkit image-residual target.ms first --column DATA --field 2 --imager wsclean
     """
     from peelkit.core import image_residual as work
 
@@ -140,11 +146,19 @@ def image_residual(
         nsigma=values["nsigma"],
         choices=options.imaging_choices(values),
         around=values["around"],
+        imager=values["imager"]
+        if values["like"] and ctx.get_parameter_source("imager") is ParameterSource.COMMANDLINE
+        else None,
         restore=values["plan"],
         overwrite=values["overwrite"],
     )
     with state.progress() as progress:
-        outcome = work.image_residual(ms, out, selection, chosen, progress)
+        outcome = work.image_residual(
+            ms, out, selection, chosen, progress, dry_run=values["dry_run"]
+        )
+    if values["dry_run"]:
+        show_estimate(ctx, outcome)
+        return
     product = Path(outcome.results["image"])
     finish(ctx, outcome, default_sidecar=sidecar.image_sidecar(product), tables=tables)
 

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from peelkit.cli.state import RunState
+from peelkit.memory import DEFAULT_GIB as DEFAULT_MEMORY_GIB
+from peelkit.memory import LEAST_GIB as LEAST_MEMORY_GIB
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,6 +75,31 @@ def common(function: F) -> F:
         callback=_set_json,
         help="Print the sidecar's JSON on stdout instead of a table.",
     )(function)
+
+
+def memory(function: F) -> F:
+    """--memory GIB: the limit (`peelkit.memory.limited`) under which the command runs."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, memory_gib: float, **kwargs: Any) -> Any:
+        from peelkit import memory as limit
+
+        # Workers here, if there are any, share it.
+        machines = kwargs.get("machines")
+        workers = machines.workers if machines is not None else kwargs.get("workers") or 0
+        with limit.limited(memory_gib, processes=1 + workers):
+            return function(*args, **kwargs)
+
+    option = click.option(
+        "--memory",
+        "memory_gib",
+        metavar="GIB",
+        type=click.FloatRange(min=LEAST_MEMORY_GIB),
+        default=DEFAULT_MEMORY_GIB,
+        show_default=True,
+        help="Memory to take at most, in GiB, in all processes together: data are worked on in pieces that fit.",
+    )
+    return option(wrapper)  # type: ignore[return-value]
 
 
 ms_argument = click.argument("ms", type=PATH)
@@ -176,6 +203,14 @@ def imaging_options(function: F) -> F:
                 help="Chosen from the fields and the w term if not given.",
             ),
             click.option(
+                "--imager",
+                type=click.Choice(["tclean", "wsclean"]),
+                default="tclean",
+                show_default=True,
+                help="Program that makes the images. WSClean (apt install wsclean) is faster; one field, Stokes I, whole "
+                "spws.",
+            ),
+            click.option(
                 "--niter",
                 type=click.IntRange(min=1),
                 default=20000,
@@ -206,6 +241,7 @@ def imaging_choices(values: dict[str, Any]) -> Any:
         scales=tuple(int(piece) for piece in scales.split(",")) if scales else (),
         gridder=values["gridder"],
         niter=values["niter"],
+        imager=values["imager"],
         uvrange=values.get("imaging_uvrange") or "",
     )
 

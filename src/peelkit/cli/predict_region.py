@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
 from peelkit.cli.mask import sexagesimal
 from peelkit.cli.state import RunState
+
+if TYPE_CHECKING:
+    from peelkit.spread import Machines
 
 
 @click.command("predict-region", short_help="Model of each bright source, in a column of its own.")
@@ -108,9 +112,14 @@ from peelkit.cli.state import RunState
     "full of artefacts it is components of those, which a solve would then take for sources.",
 )
 @options.overwrite
+@options.machines
+@dry_run_option
+@options.memory
 @options.common
 @click.pass_context
-def predict_region(ctx: click.Context, ms: Path, selection: Any, **chosen: Any) -> None:
+def predict_region(
+    ctx: click.Context, ms: Path, selection: Any, machines: Machines, dry_run: bool, **chosen: Any
+) -> None:
     """Predict the model within each region into its own column of MS.
 
     CLEAN scatters the components of a bright source in data with phase errors, and no gain mends that. So
@@ -126,12 +135,16 @@ def predict_region(ctx: click.Context, ms: Path, selection: Any, **chosen: Any) 
     Columns are complete and in one step, which undo takes back. The closure is the largest difference
     between the whole model, predicted in one piece, and the sum of the columns.
 
+    With --workers or --dask-address other processes compute visibilities; this one reads and writes the
+    MS, which they need not see. What they give is the same to the last bit; one that dies is replaced.
+
     \b
     Examples:
       peelkit predict-region x.ms --image x.selfcal/final.image --regions x.mask.crtf --all-column
       peelkit predict-region x.ms --model x.model.tt0 --model x.model.tt1 --regions bright.reg
       peelkit predict-region x.ms --image mosaic.image --regions bright.crtf --rest-column REST
       peelkit predict-region x.ms --image x.image --regions two.reg --shape point --shape LOBES=clean
+      peelkit predict-region x.ms --image x.image --regions bright.reg --dask-address tcp://head:8786
       peelkit predict-region x.ms --image peeled.image.tt0 --regions two.reg --refine solve.json \
         --direction-model LOBES=lobes.image.tt0 --all-column --overwrite
     """
@@ -140,7 +153,12 @@ def predict_region(ctx: click.Context, ms: Path, selection: Any, **chosen: Any) 
     state = ctx.ensure_object(RunState)
     asked = work.PredictOptions(**chosen)
     with state.progress() as progress:
-        outcome = work.predict_region(ms, selection, asked, progress)
+        outcome = work.predict_region(
+            ms, selection, asked, progress, machines=machines, dry_run=dry_run
+        )
+    if dry_run:
+        show_estimate(ctx, outcome)
+        return
     finish(ctx, outcome, default_sidecar=work.default_sidecar(ms), tables=tables)
 
 

@@ -11,13 +11,16 @@ import click
 from peelkit import sidecar
 from peelkit.cli import options, selfcal_calibrate
 from peelkit.cli.console import TextTable
+from peelkit.cli.dry_run import dry_run_option, show_estimate
 from peelkit.cli.finish import finish
+from peelkit.cli.selfcal_fields import each_field_option, field_tables
 from peelkit.cli.selfcal_prepare import flag_notes, prepare_options, prepared_notes
 from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
 
 if TYPE_CHECKING:
     from peelkit.selection import Selection
+    from peelkit.spread import Machines
 
 
 # Kinds of peelkit.core.dispersive; named as in QuartiCal.
@@ -205,10 +208,16 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 )
 @prepare_options
 @selfcal_calibrate.calibrator_options
+@each_field_option
+@options.machines
 @options.overwrite
+@dry_run_option
+@options.memory
 @options.common
 @click.pass_context
-def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -> None:
+def selfcal(
+    ctx: click.Context, ms: Path, selection: Selection, machines: Machines, **values: Any
+) -> None:
     """Self-calibrate MS, and measure after each round whether it helped.
 
     A round images, predicts the clean model, solves for gains on the original data, applies them,
@@ -228,6 +237,9 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
     A source that is polarised is not the same in XX and YY: --gaintype G with a model of Stokes I takes the
     difference for gains. --stokes IQ (or IV, IQUV) models it, --gaintype T leaves it. Without --parang Q and
     U are those of the feeds' frame; they turn with the parallactic angle.
+
+    With --each-field every selected field is calibrated by itself, in <out>/<id>_<name>, with --workers several
+    at a time; those that gained are written in one step at the end, and exit status 5 is for none.
 
     All work is done on a copy of the selected data. At the end CORRECTED_DATA and MODEL_DATA are
     written ('peelkit undo' puts back what was there); the best image is final.image in the folder, with
@@ -250,14 +262,21 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
       peelkit selfcal day.ms --field 3C286 --model 3C286 --term K --term B --term G --out flux.cal
       peelkit selfcal day.ms --field J1445 --model point:1Jy --term G --pre flux.cal --flux-from flux.cal \\
           --apply-to target --out gain.cal --overwrite
+      peelkit selfcal target.ms --field 2 --imager wsclean
       peelkit selfcal line.ms --apply continuum.ms.selfcal.peelkit.json
       peelkit selfcal low.ms --solint 60s --solint 60s --gaintype tec_and_offset --gaintype G
+      peelkit selfcal survey.ms --each-field --field 3~40 --workers 4
       peelkit selfcal maser.ms --stokes IQ --solint inf --solint 60s --gaintype T --gaintype G
     """
     values["spwmap"] = _spwmap(values["spwmap"])
+    dry_run = values.pop("dry_run")
     if selfcal_calibrate.asked(ctx, values):
         selfcal_calibrate.run(ctx, ms, selection, values)
         return
+    if machines.several and not values["each_field"]:
+        raise OptionError(
+            "--workers and --dask-address: spread fields; they go with --each-field, or leave them out."
+        )
     from peelkit.core import selfcal as work
     from peelkit.core.verdict import Limits
 
@@ -315,9 +334,24 @@ def selfcal(ctx: click.Context, ms: Path, selection: Selection, **values: Any) -
         statwt_fitspw=values["statwt_fitspw"],
         flag_list=values["flag_list"],
     )
+    show = tables
     with state.progress() as progress:
-        outcome = work.selfcal(ms, selection, chosen, progress)
-    finish(ctx, outcome, default_sidecar=sidecar.ms_sidecar(ms, work.COMMAND), tables=tables)
+        if values["each_field"]:
+            from peelkit.core.selfcal_fields import selfcal_each_field
+
+            if dry_run:
+                raise OptionError(
+                    "--dry-run: tells the cost of one field, not of --each-field; give one with --field, and "
+                    "leave --each-field out."
+                )
+            show = field_tables
+            outcome = selfcal_each_field(ms, selection, chosen, machines, progress)
+        else:
+            outcome = work.selfcal(ms, selection, chosen, progress, dry_run=dry_run)
+    if dry_run:
+        show_estimate(ctx, outcome)
+        return
+    finish(ctx, outcome, default_sidecar=sidecar.ms_sidecar(ms, work.COMMAND), tables=show)
 
 
 def _spwmap(text: str) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ OWN = ("term", "apply_to", "pre", "flux_from", "standard", "apply_tables")
 # Options of selfcal that mean the same here.
 SHARED = {
     "ms", "out", "field", "spw", "scan", "uvrange", "datacolumn", "applymode", "interp", "calwt",
-    "overwrite",
+    "memory_gib", "overwrite",
 }  # fmt: skip
 WITH_TERM = SHARED | {
     "model", "term", "solint", "calmode", "combine", "refant", "minsnr", "minblperant", "solnorm",

@@ -213,6 +213,7 @@ COUNT = click.IntRange(min=1)
     help="Write here what was put in, as JSON: sources, gains, noise.  [default: OUT.truth.json]",
 )
 @options.overwrite
+@options.memory
 @options.common
 @click.pass_context
 def simulate(ctx: click.Context, out: Path, **chosen: Any) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     help="Column with a model, used for the signal of each antenna where it exists.",
 )
 @options.imaging_options
+@options.memory
 @options.common
 @click.pass_context
 def snr_estimate(

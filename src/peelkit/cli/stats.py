@@ -123,6 +123,7 @@ class AngleType(click.ParamType):
     "ends in -flux.",
 )
 @options.overwrite
+@options.memory
 @options.common
 @click.pass_context
 def stats(ctx: click.Context, images: tuple[Path, ...], names: str | None, **chosen: Any) -> None:

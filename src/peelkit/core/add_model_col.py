@@ -10,22 +10,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peelkit import sidecar
-from peelkit.core import columns, commit, modelcol
+from peelkit.core import columns, commit
+from peelkit.core import dry_run as rehearsal
 from peelkit.core.columns import Audit, Groups, Term
-from peelkit.core.skymodel import SkyModel, sky_model
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError, OptionError
-from peelkit.io import ms, virtual
+from peelkit.io import ms, rownumbers, virtual
 from peelkit.io.virtual import RealModel
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
 from peelkit.selection import Selection
+from peelkit.spread import HERE, Machines, opened
+
+# What only a comparison with images needs is imported there: astropy takes longer than copying a small column.
+if TYPE_CHECKING:
+    from peelkit.core.skymodel import SkyModel
 
 COMMAND = "add-model-col"
 
@@ -41,6 +46,8 @@ LEAST_AMPLITUDE = 1e-3
 # The share of baselines that counts as short, and how much of them is looked at.
 SHORT_SHARE = 0.1
 MOST_ROWS = 64
+# Rows of a group that tell which baselines are short.
+MOST_LENGTHS = 10**6
 MOST_GROUPS = 200
 
 
@@ -92,8 +99,19 @@ class Finding:
     text: str
 
 
-def add_model_col(path: Path, column: str, options: Options, progress: Progress) -> Outcome:
+def add_model_col(
+    path: Path,
+    column: str,
+    options: Options,
+    progress: Progress,
+    *,
+    machines: Machines = HERE,
+    dry_run: bool = False,
+) -> Outcome:
     """Write a column of model visibilities into the MS, after a look at what they are.
+
+    ``machines`` read, sum and audit; this process writes. With ``dry_run`` only check, and tell what it
+    would cost.
 
     Raises
     ------
@@ -108,7 +126,9 @@ def add_model_col(path: Path, column: str, options: Options, progress: Progress)
     if options.model_image and options.flux_jy is not None:
         raise OptionError("--model-image and --flux: give one of them.")
     info = ms.read_info(path)
-    if commit.recover(path):
+    if dry_run:
+        rehearsal.refuse_unfinished(path)
+    elif commit.recover(path):
         info = ms.read_info(path)
     if column in info.columns and not options.overwrite:
         raise DataError(f"{path}: column {column} exists; give another name, or --overwrite.")
@@ -122,6 +142,13 @@ def add_model_col(path: Path, column: str, options: Options, progress: Progress)
             f"{path}: {_fields(info, fields)} have a virtual model, which CASA uses in place of "
             "MODEL_DATA; delete it with CASA's delmod(otf=True, scr=False)."
         )
+    if dry_run:
+        # What CASA would make real needs no check.
+        ours = sorted(set(fields) & set(groups.fields.tolist()))
+        known = [term for term in terms if not (ours and term.column == "MODEL_DATA")]
+        columns.check_operands(info, known, rows, {})
+        _check_target_fits(info, column, rows)
+        return rehearsal.add_model_col(info, rows, terms=len(terms))
     with ExitStack() as stack:
         made: dict[str, RealModel] = {}
         casa = None
@@ -140,10 +167,15 @@ def add_model_col(path: Path, column: str, options: Options, progress: Progress)
         _check_space(info)
         short = _short_baselines(info, terms, rows, groups, made, sky, options.flux_jy)
         limits = _limits(info, groups, sky, options.flux_jy)
+        # Machines first: if there are none, the MS is not touched.
+        spread = stack.enter_context(opened(machines)) if machines.several else None
+        if spread is not None:
+            spread.see([path, *(model.path for model in made.values())])
         with commit.recorded_step(path, COMMAND) as step:
             audit = columns.copy_column(
-                info, step, column, terms, rows, groups=groups, made=made, progress=progress
-            )
+                info, step, column, terms, rows, groups=groups, made=made, progress=progress,
+                spread=spread,
+            )  # fmt: skip
             findings = judge(info, audit, short, limits)
             _refuse(path, options.expression, findings, options.allow)
             ms.add_history(
@@ -215,7 +247,10 @@ def _rows(info: ms.MsInfo, selection: Selection) -> NDArray[np.int64]:
 
 
 def _sky(paths: Sequence[Path], info: ms.MsInfo) -> SkyModel:
-    sky = sky_model(modelcol.read_models(paths))
+    from peelkit.core.modelcol import read_models
+    from peelkit.core.skymodel import sky_model
+
+    sky = sky_model(read_models(paths))
     if len(sky.freq_hz) == 1 and not sky.freq_hz[0]:
         # One image without a frequency: that of the data.
         middle = np.mean([spw.centre_hz for spw in info.spws])
@@ -258,15 +293,12 @@ def _real_model(
 def _check_target_fits(info: ms.MsInfo, column: str, rows: NDArray[np.int64]) -> None:
     """Rows that are not selected keep what a replaced column has there: it has to fit."""
     if column in info.columns and rows.size < info.n_rows:
-        others = np.setdiff1d(np.arange(info.n_rows), rows, assume_unique=True)
-        columns.check_operands(info, [Term(1, column)], others, {})
+        columns.check_operands(info, [Term(1, column)], ms.other_rows(info, rows), {})
 
 
 def _check_space(info: ms.MsInfo, columns_needed: int = 1) -> None:
     with ms.opened(info.path) as main:
-        ddids = np.bincount(
-            main.getcol("DATA_DESC_ID"), minlength=len(info.data_descriptions)
-        )  # fmt: skip
+        ddids = rownumbers.counts(main, ms.every_row(info), len(info.data_descriptions))
     cells = [
         info.spws[item.spw].freq_hz.size * len(item.correlations) for item in info.data_descriptions
     ]
@@ -293,7 +325,6 @@ def _short_baselines(
 ) -> dict[int, Short]:
     """Amplitudes on the shortest baselines of each group, and what the model image gives there."""
     chosen = _short_rows(info, rows, groups)
-    predictor = modelcol.Predictor(info)
     result = {}
     with ExitStack() as stack:
         main = stack.enter_context(ms.opened(info.path))
@@ -309,8 +340,10 @@ def _short_baselines(
             expected: float | None = flux_jy
             centred = False
             if sky is not None:
-                where = modelcol.Samples.read(main, mine, description.spw)
-                model = np.abs(predictor.visibilities(sky, where))[:, :, None]
+                from peelkit.core.predictor import Predictor, Samples
+
+                where = Samples.read(main, mine, description.spw)
+                model = np.abs(Predictor(info).visibilities(sky, where))[:, :, None]
                 expected = _rms(np.broadcast_to(model, used.shape)[used])
                 centred = _centred(info, sky, int(groups.fields[number]))
             result[number] = Short(
@@ -337,13 +370,33 @@ def _short_rows(
             length[part][single] = np.inf
     chosen = {}
     for number in wanted.tolist():
-        mine = np.flatnonzero((groups.of_row == number) & np.isfinite(length))
-        if mine.size == 0:
+        limit = _short_limit(length, groups, number)
+        if limit is None:
             continue
-        limit = np.quantile(length[mine], SHORT_SHARE)
-        mine = mine[length[mine] <= limit]
-        chosen[number] = rows[mine[np.unique(np.linspace(0, mine.size - 1, MOST_ROWS).astype(int))]]
+        mine = np.zeros(rows.size, dtype=bool)
+        for start, count in ms.row_ranges(rows.size, 16):
+            part = slice(start, start + count)
+            mine[part] = (groups.of_row[part] == number) & (length[part] <= limit)
+        short = rownumbers.where(mine)
+        chosen[number] = rows[
+            short[np.unique(np.linspace(0, short.size - 1, MOST_ROWS).astype(int))]
+        ]
     return chosen
+
+
+def _short_limit(length: NDArray[np.float32], groups: Groups, number: int) -> float | None:
+    """Length below which the shortest baselines of a group are; of `MOST_LENGTHS` of its rows, by chance."""
+    share = min(1.0, MOST_LENGTHS / max(1, int(groups.rows[number])))
+    dice = np.random.default_rng(number)
+    pieces = []
+    for start, count in ms.row_ranges(length.size, 16):
+        part = slice(start, start + count)
+        inside = (groups.of_row[part] == number) & np.isfinite(length[part])
+        if share < 1:
+            inside &= dice.random(count) < share
+        pieces.append(length[part][inside])
+    lengths = np.concatenate(pieces)
+    return float(np.quantile(lengths, SHORT_SHARE)) if lengths.size else None
 
 
 def _rms(amplitude: NDArray[np.float64]) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 from astropy.coordinates import Angle, SkyCoord
 from numpy.typing import NDArray
 
-from peelkit.core import imaging
+from peelkit.core import imagers, imaging
 from peelkit.core.imaging import Cleaned, Target
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError
@@ -129,12 +129,12 @@ def casa_direction(place: SkyCoord, frame: str) -> str:
 
 
 def clean(
-    casa: engine.Casa, target: Target, out: Path, around: Around, *, nsigma: float
+    imager: imagers.Imager, target: Target, out: Path, around: Around, *, nsigma: float
 ) -> Cleaned:
     """Image the small field, and clean it in the region alone."""
     small = around.imaging
-    dirty = imaging.dirty_image(casa, target, out, small, datacolumn="data")
+    dirty = imaging.dirty_image(imager, target, out, small, datacolumn="data")
     mask = region_mask(around.region, dirty.image)
     return imaging.clean_in_mask(
-        casa, target, out, small, mask, datacolumn="data", nsigma=nsigma, resume=True
+        imager, target, out, small, mask, datacolumn="data", nsigma=nsigma, resume=True
     )

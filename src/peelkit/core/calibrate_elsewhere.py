@@ -153,8 +153,9 @@ def apply_elsewhere(
             flags = options.applymode == "calflag"
             with commit.recorded_step(path, COMMAND, casa=casa if flags else None) as step:
                 commit.write_back(
-                    info, work, rows, step, columns=columns, flags=flags, progress=progress
-                )
+                    info, [commit.Part(work.path, rows)], step,
+                    columns=columns, flags=flags, progress=progress,
+                )  # fmt: skip
                 ms.add_history(
                     path,
                     command=COMMAND,

@@ -133,7 +133,7 @@ def fill_others(
         Fields of the calibrator, which have a model of their own.
     """
     with ms.opened(work.path, write=True) as copy, ms.opened(info.path) as main:
-        for description, chunk in ms.chunks(copy, work, np.arange(work.n_rows)):
+        for description, chunk in ms.chunks(copy, work, ms.every_row(work)):
             other = chunk[~np.isin(ms.get(copy, "FIELD_ID", chunk), list(fields))]
             if not other.size:
                 continue

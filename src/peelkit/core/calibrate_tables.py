@@ -189,6 +189,11 @@ def _from_sidecar(path: Path) -> Earlier:
             f"{path}: is of an --apply, which made no tables of its own; name those that it applied: "
             f"{applied}."
         )
+    if results.get("mode") == "each-field":
+        folders = ", ".join(item["folder"] for item in results["fields"] if item["written"])
+        raise DataError(
+            f"{path}: has the solutions of several fields; name the folder of one: {folders}."
+        )
     # Of a calibration it is a result, of rounds a parameter.
     parang = results.get("parang", whole["parameters"].get("parang"))
     # As `write_record` has them: rounds scale to no known flux.

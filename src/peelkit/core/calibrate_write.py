@@ -86,8 +86,9 @@ def write(
     flags = options.applymode == "calflag"
     with commit.recorded_step(info.path, COMMAND, casa=job.casa if flags else None) as step:
         commit.write_back(
-            info, job.work, rows, step, columns=columns, flags=flags, progress=progress
-        )
+            info, [commit.Part(job.work.path, rows)], step,
+            columns=columns, flags=flags, progress=progress,
+        )  # fmt: skip
         ms.add_history(
             info.path,
             command=COMMAND,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.errors import DataError, OptionError
-from peelkit.io import journal, ms
+from peelkit.io import journal, ms, rownumbers
 from peelkit.io.virtual import RealModel
 from peelkit.progress import Progress
+from peelkit.spread import Spread
 
 # Columns of the MS definition (version 2) that a command of the user's does not write.
 _STANDARD = (
@@ -29,9 +32,14 @@ STANDARD = frozenset(_STANDARD.split())
 # Under this name the journal keeps a replaced column.
 KEPT = re.compile(r".*_BEFORE_\d+$")
 
+# Workers get larger ones: each opens the MS anew.
+SPREAD_SAMPLE_BYTES = 24
+
 # Bytes of a sample that chunks are reckoned with: chunks of some 5 MB stay in the cache of a
 # processor, and are copied half again as fast as those of 64 MB.
 CHUNK_SAMPLE_BYTES = 96
+# And of a row beside its samples.
+CHUNK_ROW_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -90,8 +98,7 @@ def check_operands(
     """
     info.require("DATA", "its shape and storage are what the new column gets.")
     with ms.opened(info.path) as main:
-        ddids = main.getcol("DATA_DESC_ID")[rows]
-        first = [int(rows[np.argmax(ddids == ddid)]) for ddid in np.unique(ddids)]
+        first = rownumbers.first_of_each(main, rows)
         usable = [
             name for name in sorted(info.columns) if not _why_not(main, name, first, info)
         ] + [name for name in made if name not in info.columns]
@@ -149,22 +156,31 @@ class Groups:
     of_row: NDArray[np.int32]
     rows: NDArray[np.int64]
 
+    @property
+    def without_rows(self) -> Groups:
+        """Fields and spws only."""
+        return replace(self, of_row=self.of_row[:0])
+
     @classmethod
     def of(cls, info: ms.MsInfo, rows: NDArray[np.int64]) -> Groups:
         """Find the groups that have some of ``rows``."""
         n_spw = len(info.spws)
         spw_of = np.array([item.spw for item in info.data_descriptions])
-        key = np.empty(rows.size, dtype=np.int32)
+        n_key = len(info.fields) * n_spw
+        # Most MSs have fewer groups than 2 bytes can tell: a VLASS tile has 189 x 16.
+        group: NDArray[Any] = np.empty(rows.size, dtype=np.uint16 if n_key < 2**16 else np.int32)
+        counts = np.zeros(n_key, dtype=np.int64)
         with ms.opened(info.path) as main:
-            for start, count in ms.row_ranges(rows.size, 64):
-                part = rows[start : start + count]
-                spw = spw_of[ms.get(main, "DATA_DESC_ID", part)]
-                key[start : start + count] = ms.get(main, "FIELD_ID", part) * n_spw + spw
-        counts = np.bincount(key, minlength=len(info.fields) * n_spw)
+            for start, window, ddids in rownumbers.windows(main, rows):
+                key = ms.get(main, "FIELD_ID", window) * n_spw + spw_of[ddids]
+                counts += np.bincount(key, minlength=n_key)
+                group[start : start + window.size] = key
         there = np.flatnonzero(counts)
-        number = np.zeros(counts.size, dtype=np.int32)
+        number = np.zeros(counts.size, dtype=group.dtype)
         number[there] = np.arange(there.size)
-        return cls(there // n_spw, there % n_spw, number[key], counts[there])
+        for start, count in ms.row_ranges(rows.size, 8):
+            group[start : start + count] = number[group[start : start + count]]
+        return cls(there // n_spw, there % n_spw, group, counts[there])
 
 
 class Audit:
@@ -198,6 +214,21 @@ class Audit:
         self.default_rows = np.zeros(size, dtype=np.int64)
         self.default_samples = np.zeros(size, dtype=np.int64)
         self.max_jy = np.zeros(size)
+        self._buffer = np.empty(0, dtype=np.float32)
+
+    def merge(self, other: Audit) -> None:
+        """Take in the figures of other chunks of the same groups."""
+        for name in ("samples", "zeros", "nans", "default_rows", "default_samples"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.nonzero |= other.nonzero
+        np.maximum(self.max_jy, other.max_jy, out=self.max_jy)
+
+    def _amplitude(self, values: NDArray[Any]) -> NDArray[np.floating[Any]]:
+        """Amplitudes, in memory that is used again."""
+        if self._buffer.size < values.size or self._buffer.dtype != values.real.dtype:
+            self._buffer = np.empty(values.size, dtype=values.real.dtype)
+        out = self._buffer[: values.size].reshape(values.shape)
+        return np.abs(values, out=out)
 
     def add(
         self,
@@ -224,20 +255,23 @@ class Audit:
         """
         size = self.samples.size
         n_row, n_chan, n_corr = values.shape
-        parallel = values[:, :, _as_slice(hands)]
-        amplitude = np.abs(parallel)
+        # Of all hands, hand by hand from there: twice as fast as of the parallel ones, which lie apart.
+        amplitude = self._amplitude(values)
         numbers = values.reshape(n_row, -1).view(values.real.dtype)
         if not (math.isfinite(numbers.max()) and math.isfinite(numbers.min())):
             bad = ~np.isfinite(values)
             self.nans += _sums(group, bad.sum(axis=(1, 2)), size)
-            largest = np.where(np.isfinite(amplitude), amplitude, 0).reshape(n_row, -1).max(axis=1)
-        else:
-            largest = amplitude.reshape(n_row, -1).max(axis=1)
-        np.maximum.at(self.max_jy, group, largest)
+            np.copyto(amplitude, 0, where=~np.isfinite(amplitude))
+        one, other = amplitude[:, :, hands[0]], amplitude[:, :, hands[-1]]
+        largest = np.maximum(one, other).max(axis=1)
+        # One figure for each run of rows of a group: most are long.
+        edges = np.append(0, 1 + np.flatnonzero(np.diff(group)))
+        np.maximum.at(self.max_jy, group[edges], np.maximum.reduceat(largest, edges))
         self.samples += np.bincount(group, minlength=size) * n_chan * hands.size
-        if np.count_nonzero(amplitude) == amplitude.size:
-            self.nonzero[group] = True
+        if np.minimum(one, other).min() > 0:
+            self.nonzero[group[edges]] = True
         else:
+            amplitude = np.abs(values[:, :, _as_slice(hands)])
             used = ~read_flags()[:, :, _as_slice(hands)]
             self.zeros += _sums(group, ((amplitude == 0) & used).sum(axis=(1, 2)), size)
             some = ((amplitude != 0) & used).any(axis=(1, 2))
@@ -252,9 +286,11 @@ class Audit:
         hands: NDArray[np.intp],
         n_corr: int,
     ) -> None:
-        default = operand[:, :, hands[0]] == 1
-        if not default.any():
+        # Real parts first: half as many numbers.
+        first = operand[:, :, hands[0]]
+        if not (first.real == 1).any():
             return
+        default = first == 1
         for corr in range(n_corr):
             if corr != hands[0]:
                 default &= operand[:, :, corr] == (1 if corr in hands else 0)
@@ -346,28 +382,31 @@ class Chunk:
     shape: tuple[int, int]
 
 
-def shape_chunks(main: Any, info: ms.MsInfo, rows: NDArray[np.int64]) -> Iterator[Chunk]:
+def shape_chunks(
+    main: Any,
+    info: ms.MsInfo,
+    rows: NDArray[np.int64],
+    sample_bytes: int = CHUNK_SAMPLE_BYTES,
+) -> Iterator[Chunk]:
     """Split ``rows`` into chunks of bounded memory whose cells have one shape.
 
     Data descriptions of equal shape go together: where they alternate from integration to
     integration, as they mostly do, their rows are then contiguous in the file.
     """
-    ddids = np.concatenate(
-        [main.getcol("DATA_DESC_ID", start, n) for start, n in ms.row_ranges(main.nrows(), 8)]
-    )[rows]
     kinds: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for item in info.data_descriptions:
         kinds.setdefault((info.spws[item.spw].freq_hz.size, item.correlations), []).append(item.id)
-    for (n_chan, correlations), ids in kinds.items():
-        index = np.flatnonzero(np.isin(ddids, ids))
-        mine = rows[index]
-        row_bytes = n_chan * len(correlations) * CHUNK_SAMPLE_BYTES
-        for start, count in ms.row_ranges(mine.size, row_bytes):
-            part = slice(start, start + count)
-            yield Chunk(
-                mine[part], index[part], ms.parallel_hands(correlations),
-                (n_chan, len(correlations)),
-            )  # fmt: skip
+    for begin, window, ddids in rownumbers.windows(main, rows):
+        for (n_chan, correlations), ids in kinds.items():
+            inside = np.flatnonzero(np.isin(ddids, ids))
+            mine, index = window[inside], begin + inside
+            row_bytes = n_chan * len(correlations) * sample_bytes + CHUNK_ROW_BYTES
+            for start, count in ms.row_ranges(mine.size, row_bytes):
+                part = slice(start, start + count)
+                yield Chunk(
+                    mine[part], index[part], ms.parallel_hands(correlations),
+                    (n_chan, len(correlations)),
+                )  # fmt: skip
 
 
 def copy_column(
@@ -380,11 +419,14 @@ def copy_column(
     groups: Groups,
     made: Mapping[str, RealModel],
     progress: Progress,
+    spread: Spread | None = None,
 ) -> Audit:
     """Write the sum of ``terms`` to the new column ``name`` at ``rows``.
 
     Other rows keep what a replaced column of that name had; in a column that was not there before
     they get 0, since a column without values in some rows cannot be read by anybody.
+
+    With ``spread`` its workers read the operands, sum and audit them; this process writes.
 
     Returns
     -------
@@ -396,23 +438,31 @@ def copy_column(
     audit = Audit(groups)
     with ExitStack() as stack:
         main = stack.enter_context(ms.opened(info.path, write=True))
-        reader = Reader(main, stack, made, step.replaced)
-        for chunk in shape_chunks(main, info, rows):
-            operands = [reader.get(term.column, chunk.rows) for term in terms]
-            values = evaluate(terms, operands)
-            audit.add(
-                values,
-                operands,
-                groups.of_row[chunk.index],
-                chunk.hands,
-                lambda here=chunk.rows: read_flags(main, here),  # type: ignore[misc]
+        if spread is None:
+            reader = Reader(main, stack, made, step.replaced)
+            for chunk in shape_chunks(main, info, rows):
+                group = groups.of_row[chunk.index]
+                values = _sum(main, reader, terms, chunk.rows, group, chunk.hands, audit)
+                ms.put(main, name, chunk.rows, values)
+                progress.advance(chunk.rows.size)
+        else:
+            shared = _Shared(
+                info.path.absolute(), tuple(terms), made, step.replaced, groups.without_rows
             )
-            ms.put(main, name, chunk.rows, values)
-            progress.advance(chunk.rows.size)
+            waiting: deque[NDArray[np.int64]] = deque()
+
+            def items() -> Iterator[_Item]:
+                for chunk in shape_chunks(main, info, rows, SPREAD_SAMPLE_BYTES):
+                    waiting.append(chunk.rows)
+                    yield _Item(chunk.rows, groups.of_row[chunk.index], chunk.hands)
+
+            for values, figures in spread.run(_read_and_sum, items(), shared=shared):
+                done = waiting.popleft()
+                ms.put(main, name, done, values)
+                audit.merge(figures)
+                progress.advance(done.size)
         if rows.size < info.n_rows:
-            others = np.ones(info.n_rows, dtype=bool)
-            others[rows] = False
-            for chunk in shape_chunks(main, info, np.flatnonzero(others)):
+            for chunk in shape_chunks(main, info, ms.other_rows(info, rows)):
                 if name in step.replaced:
                     values = ms.get(main, step.replaced[name], chunk.rows)
                 else:
@@ -420,6 +470,53 @@ def copy_column(
                 ms.put(main, name, chunk.rows, values)
                 progress.advance(chunk.rows.size)
     return audit
+
+
+def _sum(
+    main: Any,
+    reader: Reader,
+    terms: Sequence[Term],
+    rows: NDArray[np.int64],
+    group: NDArray[np.integer[Any]],
+    hands: NDArray[np.intp],
+    audit: Audit,
+) -> NDArray[np.complex64]:
+    """Read the operands at some rows, audit their sum, and give it."""
+    operands = [reader.get(term.column, rows) for term in terms]
+    values = evaluate(terms, operands)
+    audit.add(values, operands, group, hands, lambda: read_flags(main, rows))
+    return values
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What every worker needs of the step."""
+
+    path: Path
+    terms: tuple[Term, ...]
+    made: Mapping[str, RealModel]
+    names: Mapping[str, str]
+    groups: Groups
+
+
+@dataclass(frozen=True)
+class _Item:
+    """Rows of one shape, their groups, and the indices of the parallel hands."""
+
+    rows: NDArray[np.int64]
+    group: NDArray[np.integer[Any]]
+    hands: NDArray[np.intp]
+
+
+def _read_and_sum(item: _Item, shared: _Shared) -> tuple[NDArray[np.complex64], Audit]:
+    """Work of a worker: it reads columns that nobody writes, without a lock, from the shared folder."""
+    audit = Audit(shared.groups)
+    with ExitStack() as stack:
+        main = stack.enter_context(ms.opened(shared.path))
+        reader = Reader(main, stack, shared.made, shared.names)
+        values = _sum(main, reader, shared.terms, item.rows, item.group, item.hands, audit)
+        # Not the reader's buffer, which goes with it.
+        return values.copy(), audit
 
 
 def read_flags(main: Any, rows: NDArray[np.int64]) -> NDArray[np.bool_]:

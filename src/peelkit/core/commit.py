@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,25 +77,34 @@ def applied_columns(info: ms.MsInfo, datacolumn: str, *, calwt: bool) -> dict[st
     return columns
 
 
+@dataclass(frozen=True)
+class Part:
+    """A working copy, and which rows of the MS it is of, ascending, shape (row of the copy,)."""
+
+    work: Path
+    rows: NDArray[np.int64]
+
+
 def write_back(
     info: ms.MsInfo,
-    work: ms.MsInfo,
-    rows: NDArray[np.int64],
+    parts: Sequence[Part],
     step: journal.Step,
     *,
     columns: Mapping[str, str],
     flags: bool,
     progress: Progress | None = None,
 ) -> None:
-    """Copy result columns of the working copy into the MS.
+    """Copy result columns of working copies into the MS.
 
     Rows that were not selected keep what the replaced column had; in a new column they get the
     value that ``columns`` names.
 
     Parameters
     ----------
-    info, work : MsInfo
-        The user's MS and the working copy, whose rows are ``rows`` of it.
+    info : MsInfo
+        The user's MS.
+    parts : sequence of Part
+        Copies of rows of it, no row in two.
     step : Step
         Under which the columns are replaced.
     columns : dict of str
@@ -104,28 +114,38 @@ def write_back(
         Copy FLAG as well, in place.
     """
     progress = progress or Progress()
-    every = np.arange(info.n_rows)
-    selected = np.zeros(info.n_rows, dtype=bool)
-    selected[rows] = True
-    # Row in the copy of each selected row of the MS.
-    position = np.cumsum(selected) - 1
+    every = ms.every_row(info)
+    # The part of each row of the MS; parts are few, rows are not.
+    owner = np.full(info.n_rows, -1, dtype=np.int16)
+    for number, part in enumerate(parts):
+        owner[part.rows] = number
     progress.stage("writing the result into the MS", total=info.n_rows * len(columns))
     for name, filler in columns.items():
         like = "DATA" if name in ("CORRECTED_DATA", "MODEL_DATA") else name
         step = journal.new_column(info.path, step, name, like=like)
         source = step.replaced.get(name, filler)
-        with ms.opened(info.path, write=True) as main, ms.opened(work.path) as copy:
+        with ms.opened(info.path, write=True) as main:
             for description, chunk in ms.chunks(main, info, every):
-                inside = selected[chunk]
                 values = _filler(main, source, chunk, description)
-                if inside.any():
-                    values[inside] = ms.get(copy, name, position[chunk[inside]])
+                for number in np.unique(owner[chunk[owner[chunk] >= 0]]):
+                    inside = owner[chunk] == number
+                    with ms.opened(parts[number].work) as copy:
+                        place = _position(parts[number].rows, chunk[inside])
+                        values[inside] = ms.get(copy, name, place)
                 ms.put(main, name, chunk, values)
                 progress.advance(chunk.size)
     if flags:
-        with ms.opened(info.path, write=True) as main, ms.opened(work.path) as copy:
-            for _, chunk in ms.chunks(main, info, rows):
-                ms.put(main, "FLAG", chunk, ms.get(copy, "FLAG", position[chunk]))
+        with ms.opened(info.path, write=True) as main:
+            for part in parts:
+                with ms.opened(part.work) as copy:
+                    for _, chunk in ms.chunks(main, info, part.rows):
+                        place = _position(part.rows, chunk)
+                        ms.put(main, "FLAG", chunk, ms.get(copy, "FLAG", place))
+
+
+def _position(rows: NDArray[np.int64], some: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows in a copy of ``rows`` (ascending) of some of them."""
+    return np.searchsorted(rows, some)
 
 
 def _filler(

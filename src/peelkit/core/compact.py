@@ -11,6 +11,7 @@ import numpy as np
 from astropy.coordinates import ICRS
 from numpy.typing import NDArray
 
+from peelkit.core import fourier
 from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import field_basis, tangent_basis
 from peelkit.io.ms import Field
@@ -125,7 +126,8 @@ class Compact:
         flux = self.flux(freq_hz)
         if beam is not None:
             flux = flux * self.power(field, freq_hz, beam)
-        vis = np.exp(2j * np.pi / C_M_S * np.outer(path_m, freq_hz)) * flux
+        vis = fourier.turns(path_m, freq_hz)
+        vis *= flux
         if self.major_arcsec > 0:
             vis *= self.taper(baseline @ own[:2].T, freq_hz)
         return np.asarray(vis)

@@ -27,7 +27,7 @@ from peelkit.core.modelcol import Predictor, Samples, Sky
 from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import SkyModel, field_basis
 from peelkit.errors import DataError
-from peelkit.io import ms
+from peelkit.io import ms, rownumbers
 from peelkit.progress import Progress
 
 # Time bins of the sums: phases of a place a beam off turn little within one, antenna errors average out.
@@ -216,16 +216,12 @@ def _start(clean: SkyModel, reference_hz: float) -> Compact:
 
 def thinned(info: ms.MsInfo, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows of so many integrations, evenly spread, that at most `MAX_SAMPLES` are read."""
+    n_chan = [info.spws[one.spw].freq_hz.size for one in info.data_descriptions]
     with ms.opened(info.path) as main:
-        times, ddids = main.getcol("TIME")[rows], main.getcol("DATA_DESC_ID")[rows]
-    counts = [
-        np.count_nonzero(ddids == one.id) * info.spws[one.spw].freq_hz.size
-        for one in info.data_descriptions
-    ]
-    step = -(-int(sum(counts)) // MAX_SAMPLES)
-    if step <= 1:
-        return rows
-    return np.asarray(rows[np.isin(times, np.unique(times)[::step])])
+        step = -(-int(rownumbers.counts(main, rows, len(n_chan)) @ n_chan) // MAX_SAMPLES)
+        if step <= 1:
+            return rows
+        return rownumbers.at_times(main, rows, rownumbers.times(main, rows)[::step])
 
 
 def _one_pass(

@@ -20,12 +20,13 @@ from peelkit.core import dd_solve, dd_terms
 from peelkit.core.dd_bins import squared, summed
 from peelkit.core.dd_data import Rows, blocks, gather
 from peelkit.core.dd_gains import Key, Solutions
-from peelkit.core.dd_heldout import HELD_OUT, Score, hide, unhide
+from peelkit.core.dd_heldout import HELD_OUT, Score, hide
 from peelkit.core.dd_measure import Meter
 from peelkit.core.dd_plan import Plan
 from peelkit.core.dd_terms import TermChoice
 from peelkit.io import ms
 from peelkit.progress import Progress
+from peelkit.spread import Spread
 
 # Least S/N of the solutions that candidates are made from.
 BASE_SNR = 4.0
@@ -114,6 +115,8 @@ def choose(
     scale: Mapping[int, float],
     extra: dict[str, str],
     progress: Progress,
+    *,
+    spread: Spread | None = None,
 ) -> Choice:
     """Choose the intervals that are ``auto``."""
     dependent = next(term for term in plan.options.terms if term.direction_dependent)
@@ -128,10 +131,8 @@ def choose(
     probe = replace(part, options=replace(plan.options, terms=(first,), rounds=1))
 
     groups, _ = dd_solve.solve(
-        probe, dict(scale), extra, progress, name="probe", prepare=hide,
-        # The solve itself is on the same data, unless they are a sample.
-        restore=unhide if part.rows is plan.rows else None,
-    )  # fmt: skip
+        probe, scale, extra, progress, name="probe", change=hide, spread=spread
+    )
     progress.stage("choosing intervals")
     tables = {key: Table.of(one) for key, one in groups.items()}
     return _decide(plan, part, tables, Score(part, scale, tables), base)

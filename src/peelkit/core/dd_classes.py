@@ -10,13 +10,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_auto, dd_solve, dd_terms
+from peelkit.core import dd_auto, dd_copy, dd_solve, dd_terms
 from peelkit.core.dd_gains import Key, Solutions, TimeAxis
 from peelkit.core.dd_plan import Plan
 from peelkit.engines import quartical
 from peelkit.errors import OptionError
 from peelkit.io.gains import TermGains
 from peelkit.progress import Progress
+from peelkit.spread import Spread
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,12 @@ UNIT = "unit"
 
 
 def with_intervals(
-    plan: Plan, scale: dict[int, float], extra: dict[str, str], progress: Progress
+    plan: Plan,
+    scale: dict[int, float],
+    extra: dict[str, str],
+    progress: Progress,
+    *,
+    spread: Spread | None = None,
 ) -> tuple[Plan, dd_auto.Choice | None]:
     """The plan and its classes with intervals in place of ``auto``, and how they were chosen.
 
@@ -40,7 +46,7 @@ def with_intervals(
     own = [one for one in plan.classes if _own(one)]
     if own:
         most = max(own, key=lambda one: one.rows.rows.size)
-        chosen = dd_auto.choose(most, scale, extra, progress)
+        chosen = dd_auto.choose(most, scale, extra, progress, spread=spread)
         terms = chosen.terms
         log.info("intervals: %s", ", ".join(f"{t.name} {t.time} {t.freq}" for t in terms))
     fresh = {}
@@ -82,11 +88,12 @@ def solve(
     chosen: dd_auto.Choice | None,
     *,
     name: str = "quartical",
-    prepare: dd_solve.Prepare | None = None,
+    change: dd_copy.Change | None = None,
+    spread: Spread | None = None,
 ) -> tuple[dict[Key, Solutions], list[quartical.Solved]]:
     """Solve every class; the key of all solutions is (field, data description).
 
-    ``name`` and ``prepare`` are those of `peelkit.core.dd_solve.solve`.
+    ``name``, ``change`` and ``spread`` are those of `peelkit.core.dd_solve.solve`.
 
     Raises
     ------
@@ -94,7 +101,9 @@ def solve(
         If no class has a term to solve.
     """
     if not plan.by_field:
-        groups, runs = dd_solve.solve(plan, scale, extra, progress, name=name, prepare=prepare)
+        groups, runs = dd_solve.solve(
+            plan, scale, extra, progress, name=name, change=change, spread=spread
+        )
         return _lengthened(plan, groups, chosen), runs
     if not any(solves(one) for one in plan.classes):
         raise OptionError(
@@ -109,7 +118,7 @@ def solve(
         log.info("class %d: %d fields: %s", number, len(fields), words)
         if solves(one):
             groups, runs = dd_solve.solve(
-                one, scale, extra, progress, name=f"{name}{number}_", prepare=prepare
+                one, scale, extra, progress, name=f"{name}{number}_", change=change, spread=spread
             )
             every += runs
             groups = _lengthened(one, groups, chosen)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,22 +112,6 @@ class DelayStart:
             return block
         data = spw.vis(block.data, block.times_s, block.antenna1, block.antenna2)
         return replace(block, data=data)
-
-    def take_out(self, copy: Path, ddids: Sequence[int]) -> None:
-        """Take the delays out of DATA of a copy, whose data descriptions are ``ddids`` of the MS."""
-        if not self.spws:
-            return
-        info = ms.read_info(copy)
-        with ms.opened(copy, write=True) as main:
-            for description, rows in ms.chunks(
-                main, info, np.arange(info.n_rows), bytes_per_sample=120
-            ):
-                spw = self.spws.get(ddids[description.id])
-                if spw is None:
-                    continue
-                one, two = (ms.get(main, f"ANTENNA{n}", rows).astype(np.int64) for n in (1, 2))
-                data = spw.vis(ms.get(main, "DATA", rows), ms.get(main, "TIME", rows), one, two)
-                ms.put(main, "DATA", rows, data)
 
     def put_into(self, solutions: Solutions, ddid: int) -> tuple[Solutions, TermGains | None]:
         """Solutions with the start in their K, and that K; None if there is nothing to put in.

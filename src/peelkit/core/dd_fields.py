@@ -20,7 +20,7 @@ from peelkit.core.dd_data import Rows, gather
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_gate import FieldDecision
 from peelkit.core.dd_plan import Plan
-from peelkit.io import ms
+from peelkit.io import ms, rownumbers
 from peelkit.io.gains import TermGains
 
 if TYPE_CHECKING:
@@ -204,11 +204,11 @@ def _class(
 
 
 def _field_of_rows(rows: Rows) -> NDArray[np.int64]:
-    pieces = []
+    found: NDArray[Any] = np.empty(rows.rows.size, dtype=np.int32)
     with ms.opened(rows.info.path) as main:
-        for start, count in ms.row_ranges(rows.rows.size, 8):
-            pieces.append(ms.get(main, "FIELD_ID", rows.rows[start : start + count]))
-    return np.concatenate(pieces)
+        for start, window, _ in rownumbers.windows(main, rows.rows):
+            found[start : start + window.size] = rownumbers.column(main, "FIELD_ID", window)
+    return found
 
 
 def towards(plan: Plan, groups: Mapping[Key, Solutions], label: str) -> list[TermGains]:

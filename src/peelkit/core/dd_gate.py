@@ -214,6 +214,6 @@ def decide(snr: float, total: float, *, min_snr: float) -> tuple[str, str]:
 
 
 def unique_times(times_s: NDArray[np.float64], scans: NDArray[np.int64]) -> TimeAxis:
-    """Time axis of a group; scans are numbered by time, as `make_solve_copy` files them."""
+    """Time axis of a group; scans are numbered by time, as those of a solve are filed."""
     unique, first = np.unique(times_s, return_index=True)
     return TimeAxis(unique, np.asarray(scans)[first])

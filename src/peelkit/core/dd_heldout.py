@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,26 +40,10 @@ def held_out(rows: NDArray[np.int64], n_chan: int) -> NDArray[np.bool_]:
     return np.asarray(z < np.uint64(int(HELD_OUT * 2**64)))
 
 
-# Where the flags of a copy are while some of its data are held out.
-KEPT = "PEELKIT_FLAG"
-
-
-def hide(copy: Path, rows: NDArray[np.int64]) -> None:
-    """Flag what is held out in a copy for a solve, of ``rows`` of the MS."""
-    info = ms.read_info(copy)
-    with ms.opened(copy, write=True) as main:
-        main.renamecol("FLAG", KEPT)
-        ms.add_column(main, "FLAG", KEPT)
-        for description, chunk in ms.chunks(main, info, np.arange(info.n_rows)):
-            hidden = held_out(rows[chunk], info.spws[description.spw].freq_hz.size)
-            ms.put(main, "FLAG", chunk, ms.get(main, KEPT, chunk) | hidden[:, :, None])
-
-
-def unhide(copy: Path) -> None:
-    """Undo `hide`."""
-    with ms.opened(copy, write=True) as main:
-        main.removecols("FLAG")
-        main.renamecol(KEPT, "FLAG")
+def hide(block: Block) -> Block:
+    """A block without what is held out."""
+    hidden = held_out(block.rows, block.data.shape[1])
+    return replace(block, weight=np.where(hidden[:, :, None], 0, block.weight))
 
 
 class Score:

@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from peelkit.errors import OptionError
 from peelkit.io import ms
 from peelkit.io.survey import C_M_S
 from peelkit.progress import Progress
+from peelkit.spread import Spread
 
 _FORM = re.compile(r"([^@]+?)(mjy|ujy|jy)?@([^,@]+),([^,@]+)", re.IGNORECASE)
 _JY = {"": 1.0, "jy": 1.0, "mjy": 1e-3, "ujy": 1e-6}
@@ -116,6 +116,8 @@ def inject(
     scale: Mapping[int, float],
     extra: dict[str, str],
     progress: Progress,
+    *,
+    spread: Spread | None = None,
 ) -> list[Recovered]:
     """Solve again with the sources of ``--inject`` in the data, and measure what is left of them.
 
@@ -134,16 +136,14 @@ def inject(
     vectors = _vectors(plan, asked)
     sky = Sky(plan, np.array([one.flux_jy for one in asked]), vectors)
 
-    def add(copy: Path, rows: NDArray[np.int64]) -> None:
-        _add(sky, groups, copy, rows)
+    def add(block: Block) -> Block:
+        return _having(sky, groups, block)[0]
 
     again, _ = dd_classes.solve(
-        plan, dict(scale), extra, progress, chosen, name="injected", prepare=add
+        plan, dict(scale), extra, progress, chosen, name="injected", change=add, spread=spread
     )
     if plan.options.balance:
-        again, _ = dd_balance.balance(
-            plan, again, scale, progress, change=lambda block: _having(sky, groups, block)[0]
-        )
+        again, _ = dd_balance.balance(plan, again, scale, progress, change=add)
     share, sigma = _measure(sky, groups, again, scale, progress)
     return [
         Recovered(
@@ -237,23 +237,6 @@ def _cells(seen: NDArray[np.complex128], description: ms.DataDescription) -> NDA
     cells = np.zeros((*total.shape, len(description.correlations)), dtype=np.complex128)
     cells[..., ms.parallel_hands(description.correlations)] = total[..., None]
     return cells
-
-
-def _add(sky: Sky, groups: Mapping[Key, Solutions], copy: Path, rows: NDArray[np.int64]) -> None:
-    """Add ``G I G^H`` to the copy that is solved; its rows are ``rows`` of the MS, in order."""
-    info = sky.plan.rows.info
-    with ms.opened(info.path) as main, ms.opened(copy, write=True) as target:
-        for description, chunk in ms.chunks(main, info, rows, bytes_per_sample=200):
-            fields = ms.get(main, "FIELD_ID", chunk)
-            for field in np.unique(fields):
-                mine = chunk[fields == field]
-                key = sky.plan.rows.key(int(field), description.id)
-                cells = _cells(sky.visibilities(main, mine, description), description)
-                one, two = (ms.get(main, f"ANTENNA{n}", mine).astype(np.int64) for n in (1, 2))
-                seen = _through(groups[key], ms.get(main, "TIME", mine), one, two, cells)
-                place = np.searchsorted(rows, mine)
-                data = ms.get(target, "DATA", place)
-                ms.put(target, "DATA", place, (data + seen).astype(np.complex64))
 
 
 def _having(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from astropy.coordinates import ICRS
@@ -47,8 +46,10 @@ class Refinement:
     amplitude: dict[float, float] = field(default_factory=dict)
     weight: dict[float, float] = field(default_factory=dict)
 
-    def add(self, info: ms.MsInfo, main: Any, block: Block, done: Peeled, label: str) -> None:
-        """Count a block.
+    def add(
+        self, info: ms.MsInfo, uvw_m: NDArray[np.float64], block: Block, done: Peeled, label: str
+    ) -> None:
+        """Count a block, whose rows have the baselines ``uvw_m``.
 
         ``dE_p dE_q^*`` is what the direction contributed over its model with the gains of the array only.
         """
@@ -63,7 +64,7 @@ class Refinement:
         phase = np.divide(ratio.imag, size, out=np.zeros_like(size), where=size > 0)
         freq = info.spws[block.description.spw].freq_hz
         toward = field_basis(info.fields[block.field], ICRS(), "ICRS")
-        baseline = ms.get(main, "UVW", block.rows) @ toward @ self.model.basis[:2].T
+        baseline = uvw_m @ toward @ self.model.basis[:2].T
         waves = 2 * math.pi / C_M_S * baseline[:, None, :] * freq[None, :, None]
         per_cell, turned = power.sum(axis=-1), (power * phase).sum(axis=-1)
         self.normal += np.einsum("rc,rci,rcj->ij", per_cell, waves, waves)
@@ -75,6 +76,14 @@ class Refinement:
             mine = getattr(self, name)
             for hz, value in zip(freq, values, strict=True):
                 mine[float(hz)] = mine.get(float(hz), 0.0) + float(value)
+
+    def merge(self, other: Refinement) -> None:
+        """Add other data."""
+        self.normal += other.normal
+        self.right += other.right
+        for mine, theirs in ((self.amplitude, other.amplitude), (self.weight, other.weight)):
+            for hz, value in theirs.items():
+                mine[hz] = mine.get(hz, 0.0) + value
 
     @property
     def shift_rad(self) -> tuple[float, float]:

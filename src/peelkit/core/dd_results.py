@@ -48,6 +48,16 @@ class Judgement:
     warnings: list[str] = field(default_factory=list)
     refusal: str | None = None
 
+    def merge(self, other: Judgement) -> None:
+        """Add what was gathered of other blocks."""
+        self.total.add(other.total)
+        for key, sums in other.groups.items():
+            self.groups.setdefault(key, Sums()).add(sums)
+        for name in ("flagged_before", "flagged_new", "samples", "rows_flagged"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for label, refinement in other.refinements.items():
+            self.refinements[label].merge(refinement)
+
     def add(self, block: Block, done: Peeled) -> None:
         """Count a block."""
         self.total.add(done.sums)
@@ -246,7 +256,8 @@ def results(
         "chunks": [
             {
                 "run": number,
-                "field": one.field,
+                # A chunk may be of several fields.
+                "field": one.field if one.field >= 0 else None,
                 "ddid": one.ddid,
                 "time_chunk": one.time_chunk,
                 # QuartiCal's is the mean of w |r|^2, which is 2 for noise.

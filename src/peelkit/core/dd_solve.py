@@ -1,46 +1,75 @@
-"""One run of QuartiCal for each kind of data description: on a copy of the data, gains read back."""
+"""Runs of QuartiCal, one for each kind of data description: on a copy of the data, gains read back."""
 
 from __future__ import annotations
 
 import logging
 import math
 import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_gains, dd_terms
-from peelkit.core.dd_data import Rows
+from peelkit.core import dd_alternate, dd_cells, dd_compress, dd_copy, dd_parts, dd_terms
+from peelkit.core.dd_cells import Unit
+from peelkit.core.dd_copy import Change, Left, Models, Shape
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_plan import Plan
 from peelkit.engines import quartical
-from peelkit.errors import OptionError
-from peelkit.io import ms, solvecopy
-from peelkit.io.gains import read_gains, write_gains
+from peelkit.engines.quartical import Term
+from peelkit.errors import DataError, OptionError
+from peelkit.io import newms, solvecopy
+from peelkit.io.gains import TermGains, read_gains, write_gains
 from peelkit.parallel import cores
 from peelkit.progress import Progress
+from peelkit.spread import Spread
 
 log = logging.getLogger(__name__)
 
-# Changes the copy before it is solved: its path, and the rows of the MS that are in it, in order.
-Prepare = Callable[[Path, NDArray[np.int64]], None]
 
-# Undoes that.
-Restore = Callable[[Path], None]
+@dataclass(frozen=True)
+class Work:
+    """One family of data descriptions, or a part of it, and how it is solved.
+
+    Parameters
+    ----------
+    name : str
+        Of the folder of its run.
+    recipe : tuple of int
+        Iterations of each term in turn.
+    turns : bool
+        One term at a time (`peelkit.core.dd_alternate`).
+    """
+
+    plan: Plan
+    family: solvecopy.Family
+    terms: tuple[Term, ...]
+    scale: Mapping[int, float]
+    extra: Mapping[str, str]
+    name: str
+    recipe: tuple[int, ...]
+    turns: bool
+    change: Change | None = None
+
+    def done(self, progress: Progress) -> tuple[dict[Key, Solutions], quartical.Solved]:
+        """Solve it."""
+        how = _in_turns if self.turns else one_run
+        return how(
+            self.plan, self.family, self.terms, self.scale, self.extra, progress,
+            name=self.name, recipe=self.recipe, change=self.change,
+        )  # fmt: skip
 
 
 def solve(
     plan: Plan,
-    scale: dict[int, float],
-    extra: dict[str, str],
+    scale: Mapping[int, float],
+    extra: Mapping[str, str],
     progress: Progress,
     *,
     name: str = "quartical",
-    prepare: Prepare | None = None,
-    restore: Restore | None = None,
+    change: Change | None = None,
+    spread: Spread | None = None,
 ) -> tuple[dict[Key, Solutions], list[quartical.Solved]]:
     """Solve the terms of ``plan`` on its rows; K is the whole delay, with its start value.
 
@@ -52,10 +81,10 @@ def solve(
         Further options of QuartiCal.
     name : str
         Of the folders of the runs: ``<name>0``, ``<name>1``, ...
-    prepare : callable, optional
-        Changes the copy before the solve.
-    restore : callable, optional
-        Undoes that after it; the copy is then left for the next solve of the same data.
+    change : callable, optional
+        Makes of each block of data what is solved.
+    spread : Spread, optional
+        Where parts are solved.
 
     Returns
     -------
@@ -64,124 +93,348 @@ def solve(
     list of Solved
         The runs, one for each family of data descriptions.
     """
-    info, options = plan.rows.info, plan.options
-    across = "scan" in options.combine
-    used = plan.used
-    pinned = (0, *(n for n, name in enumerate(used, start=1) if name not in plan.peeled))
-    choices = [term for term in options.terms if plan.peeled or not term.direction_dependent]
-    names = [antenna.name for antenna in info.antennas]
-    ddid_of_row = _ddid_of_rows(plan.rows)
     groups: dict[Key, Solutions] = {}
     runs = []
-    for number, family in enumerate(solvecopy.families(info, plan.rows.ddids)):
-        inside = np.isin(ddid_of_row, family.ddids)
-        copy = plan.folder / f"{name}{number}.ms"
-        models = (plan.all_column, *used.values())
-        words = solvecopy.mark(
-            info, plan.rows.rows[inside], plan.rows.scans[inside], family, plan.data_column, models,
-            plan.rows.combine_fields, scale,
-        )  # fmt: skip
-        if not solvecopy.take(plan.folder, words, copy):
-            progress.stage("copying the data for the solve")
-            solvecopy.make_solve_copy(
-                info, copy, plan.rows.rows[inside], family,
-                data_column=plan.data_column, models=models,
-                scans=plan.rows.scans[inside], combine_fields=plan.rows.combine_fields,
-                weight_scale=scale,
-            )  # fmt: skip
-        if prepare is not None:
-            prepare(copy, plan.rows.rows[inside])
-        if plan.delay_start is not None:
-            plan.delay_start.take_out(copy, family.ddids)
-        integration = float(np.median([plan.rows.integration_s[d] for d in family.ddids]))
-        terms = dd_terms.build(
-            choices, integration_s=integration, width_hz=family.width_hz, n_chan=family.n_chan,
-            pinned=pinned, across_scans=across,
-        )  # fmt: skip
-        if not terms:
-            raise OptionError(
-                "no term to solve: every direction is subtracted as it is, and --g is none."
-            )
-        threads = options.threads or cores()
-        chunk = time_chunk(plan, family, terms, threads)
-        full = any(term.type in quartical.FULL_TYPES for term in terms)
-        n_corr = len(family.correlations)
-        with ms.opened(copy) as main:
-            spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM")
-        job = quartical.Job(
-            copy,
-            dd_terms.recipe(plan.all_column, list(used.values())),
-            terms,
-            names.index(plan.refant),
-            dd_terms.iterations(terms, rounds=options.rounds, each=options.iterations),
-            weight_column="WEIGHT_SPECTRUM" if spectrum else "WEIGHT",
-            time_chunk=chunk,
-            uv_range_m=plan.uv_range_m,
-            threads=threads,
-            select_corr=(0, 3) if n_corr == 4 and not full else (),
-            extra=extra,
+    for number, family in enumerate(solvecopy.families(plan.rows.info, plan.rows.ddids)):
+        _check(family)
+        terms = _terms(plan, family)
+        recipe = dd_terms.iterations(
+            terms, rounds=plan.options.rounds, each=plan.options.iterations
         )
-        log.info("recipe %s, terms %s", job.recipe, " ".join(term.name for term in terms))
-        progress.stage("solving (QuartiCal)")
-        run = quartical.solve(job, plan.folder / f"{name}{number}")
-        runs.append(run)
-        groups |= _read_groups(plan, family, terms, run, chunk)
-        if restore is None or (plan.delay_start is not None and plan.delay_start.spws):
-            # Without the delays the copy is not what the next solve begins with.
-            shutil.rmtree(copy)
+        # What the user asks of the solver may go from one turn to the next, as robust weights do.
+        free = not any(key.startswith("solver.") for key in extra)
+        turns = free and dd_alternate.worthwhile(plan, family, terms, recipe)
+        work = Work(
+            plan, family, tuple(terms), scale, extra, f"{name}{number}", tuple(recipe), turns, change
+        )  # fmt: skip
+        if spread is not None and spread.count > 1:
+            found, run = _in_parts(work, progress, spread)
         else:
-            restore(copy)
-            solvecopy.leave(copy, words)
+            found, run = work.done(progress)
+        for key in found:
+            if plan.delay_start is not None:
+                found[key], _ = plan.delay_start.put_into(found[key], key[1])
+        # QuartiCal knows neither fields nor times: the files are what others apply.
+        for place, term in enumerate(terms):
+            write_gains(run.gains, [found[key].terms[place] for key in found], term.name)
+        groups |= found
+        runs.append(run)
     return groups, runs
 
 
-def _ddid_of_rows(rows: Rows) -> Any:
-    pieces = []
-    with ms.opened(rows.info.path) as main:
-        for start, count in ms.row_ranges(rows.rows.size, 8):
-            pieces.append(ms.get(main, "DATA_DESC_ID", rows.rows[start : start + count]))
-    return np.concatenate(pieces)
+def _in_parts(
+    work: Work, progress: Progress, spread: Spread
+) -> tuple[dict[Key, Solutions], quartical.Solved]:
+    """Solve parts of the data on the workers."""
+    items = [
+        replace(
+            work, plan=plan, family=replace(work.family, ddids=ddids), name=f"{work.name}_part{n}"
+        )
+        for n, (plan, ddids) in enumerate(
+            dd_parts.split(work.plan, work.family.ddids, spread.count, full=_full(work.terms))
+        )
+    ]
+    progress.stage("solving (QuartiCal, on the workers)", total=len(items))
+    results = []
+    for one in spread.run(_part, items):
+        results.append(one)
+        progress.advance()
+    run = dd_parts.as_one([one.run for one in results], work.plan.folder / work.name)
+    return dd_parts.together(results, work.plan.rows.axes), run
 
 
-def time_chunk(
-    plan: Plan, family: solvecopy.Family, terms: list[quartical.Term], threads: int
-) -> int:
-    """Integrations at a time that fit the memory; 0 for all."""
-    axes = [axis for (_, ddid), axis in plan.rows.axes.items() if ddid in family.ddids]
-    longest = max(axis.times_s.size for axis in axes)
-    rows_per_time = plan.rows.rows.size / sum(axis.times_s.size for axis in plan.rows.axes.values())
-    per_sample = quartical.SAMPLE_BYTES + quartical.DIRECTION_BYTES * max(0, len(plan.used) - 2)
-    per_time = rows_per_time * family.n_chan * len(family.correlations) * per_sample
-    budget = max(plan.options.memory_gib * 2**30 - quartical.BASE_BYTES, 0.1 * 2**30) / threads
-    fits = int(budget / per_time)
-    if fits >= longest:
-        return 0
-    # Whole intervals of every term, where that is possible.
-    step = math.lcm(*(term.time_interval for term in terms if term.time_interval))
-    return max(step, fits // step * step)
+def _part(work: Work, _: object) -> dd_parts.Result:
+    """On a worker: solve a part in a folder of its own."""
+    quartical.keep()
+    folder = dd_parts.Folder(work.plan, work.name)
+    inside = replace(work, plan=replace(work.plan, folder=folder.made), name="quartical")
+    groups, run = inside.done(Progress())
+    return dd_parts.Result(groups, folder.finish(run))
 
 
-def _read_groups(
+def _terms(plan: Plan, family: solvecopy.Family) -> list[Term]:
+    """Terms in QuartiCal's words."""
+    used = plan.used
+    pinned = (0, *(n for n, name in enumerate(used, start=1) if name not in plan.peeled))
+    integration = float(np.median([plan.rows.integration_s[d] for d in family.ddids]))
+    terms = dd_terms.build(
+        [term for term in plan.options.terms if plan.peeled or not term.direction_dependent],
+        integration_s=integration, width_hz=family.width_hz, n_chan=family.n_chan,
+        pinned=pinned, across_scans="scan" in plan.options.combine,
+    )  # fmt: skip
+    if not terms:
+        raise OptionError(
+            "no term to solve: every direction is subtracted as it is, and --g is none."
+        )
+    return terms
+
+
+def one_run(
     plan: Plan,
     family: solvecopy.Family,
-    terms: list[quartical.Term],
-    run: quartical.Solved,
-    chunk: int,
-) -> dict[Key, Solutions]:
-    found: dict[Key, list[Any]] = {}
+    terms: Sequence[Term],
+    scale: Mapping[int, float],
+    extra: Mapping[str, str],
+    progress: Progress,
+    *,
+    name: str,
+    recipe: Sequence[int],
+    change: Change | None = None,
+    models: Models | None = None,
+    n_direction: int = 0,
+) -> tuple[dict[Key, Solutions], quartical.Solved]:
+    """Solve some terms on the data of a family.
+
+    Parameters
+    ----------
+    recipe : sequence of int
+        Iterations of each term in turn.
+    models : callable, optional
+        Makes the models of ``n_direction`` directions of each block, in place of the plan's.
+    """
+    info, options = plan.rows.info, plan.options
+    n_direction = n_direction or 1 + len(plan.used)
+    threads = options.threads or cores()
+    shape = _shape(plan, family, terms, n_direction, threads)
+    copy, folder = plan.folder / f"{name}.ms", plan.folder / name
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    progress.stage("copying the data for the solve")
+    left = dd_copy.make(plan, family, copy, shape, scale, change=change, models=models)
+    antennas = [antenna.name for antenna in info.antennas]
+    job = quartical.Job(
+        copy,
+        ":".join(dd_copy.names(n_direction)),
+        [_in_copy(term, shape) for term in terms],
+        antennas.index(plan.refant),
+        recipe,
+        weight_column="WEIGHT_SPECTRUM" if shape.weighted else "WEIGHT",
+        threads=threads,
+        extra=dict(extra),
+    )
+    log.info(
+        "terms %s, %d directions, %s samples for a cell of %d integrations and %d channels",
+        " ".join(term.name for term in terms), n_direction, n_direction if shape.few else "all",
+        next(iter(shape.cells.values())).length, shape.f_length,
+    )  # fmt: skip
+    progress.stage("solving (QuartiCal)")
+    run = quartical.solve(job, folder)
+    groups = _read(plan, family, terms, run, shape)
+    shutil.rmtree(copy)
+    return groups, replace(run, chi2=_chi2(family, run, shape, left))
+
+
+def _in_turns(
+    plan: Plan,
+    family: solvecopy.Family,
+    terms: Sequence[Term],
+    scale: Mapping[int, float],
+    extra: Mapping[str, str],
+    progress: Progress,
+    *,
+    name: str,
+    recipe: Sequence[int],
+    change: Change | None = None,
+) -> tuple[dict[Key, Solutions], quartical.Solved]:
+    """Solve the terms of a family one at a time (`peelkit.core.dd_alternate`)."""
+    so_far = dd_alternate.Turns(plan, terms)
+    runs: list[quartical.Solved] = []
+    latest: dict[str, quartical.Solved] = {}
+    for turn, (number, count) in enumerate(dd_alternate.turns(terms, recipe)):
+        term = terms[number]
+        # What the user says of another term is not for this one.
+        mine = {
+            k: v
+            for k, v in extra.items()
+            if k.partition(".")[0] in ("solver", "dask", "input_ms", term.name)
+        }
+        found, run = one_run(
+            plan, family, [term], scale, mine, progress, name=f"{name}_{turn}", recipe=[count],
+            change=so_far.change(change), models=so_far.models(term),
+            n_direction=0 if term.direction_dependent else 1,
+        )  # fmt: skip
+        so_far.take(term, found)
+        runs.append(run)
+        latest[term.name] = run
+    folder = plan.folder / name / "gains"
+    shutil.rmtree(folder.parent, ignore_errors=True)
+    folder.mkdir(parents=True)
     for term in terms:
-        for gains in read_gains(run.gains, term.name):
-            field = -1 if plan.rows.combine_fields else gains.field
-            found.setdefault((field, family.ddids[gains.ddid]), []).append(gains)
-    intervals = [(term.time_interval, term.freq_interval, term.across_scans) for term in terms]
-    groups = {}
-    for key, ones in found.items():
-        groups[key] = dd_gains.assemble(
-            plan.rows.axes[key], ones, intervals, n_chan=family.n_chan, chunk=chunk
+        (latest[term.name].gains / term.name).rename(folder / term.name)
+    return so_far.groups, replace(dd_alternate.together(runs, runs[-1]), gains=folder)
+
+
+def _check(family: solvecopy.Family) -> None:
+    unknown = [name for name in family.correlations if name not in newms.CORR_TYPES]
+    if unknown:
+        raise DataError(
+            f"correlation {unknown[0]}: QuartiCal solves {', '.join(newms.CORR_TYPES)}; select other spws."
         )
-        if plan.delay_start is not None:
-            groups[key], whole = plan.delay_start.put_into(groups[key], key[1])
-            if whole is not None:
-                # The files are what others apply.
-                write_gains(run.gains, whole)
+
+
+# ---------------------------------------------------------------- how the copy is laid out
+
+
+def _shape(
+    plan: Plan, family: solvecopy.Family, terms: Sequence[Term], n_direction: int, threads: int
+) -> Shape:
+    full = _full(terms)
+    f_length = dd_cells.common([_f_interval(term, family.n_chan) for term in terms])
+    t_length = dd_cells.common([term.time_interval for term in terms])
+    across = any(term.across_scans for term in terms)
+    axes = {d: {k: a for k, a in plan.rows.axes.items() if k[1] == d} for d in family.ddids}
+    times = sum(axis.times_s.size for group in axes.values() for axis in group.values())
+    units = {d: dd_cells.split(group, across_scans=across) for d, group in axes.items()}
+    n_cell = sum(
+        dd_cells.solutions(unit.index.size, t_length) for one in units.values() for unit in one
+    )
+    n_freq = math.ceil(family.n_chan / f_length) if f_length else 1
+    few = dd_compress.few([term.type for term in terms], n_direction)
+    few &= n_cell * n_freq * n_direction < dd_copy.WORTH * times * family.n_chan
+    if not few:
+        f_length = t_length = 1
+    shape = Shape({}, f_length, n_direction, few, full)
+    n_corr = len(dd_copy.correlations(family, full=full))
+    n_antenna = len(plan.rows.info.antennas)
+    most = dd_cells.chunk_integrations(n_antenna, family.n_chan, n_corr)
+    # Samples of the copy for each integration, and how many of these fit the memory.
+    samples = n_antenna * (n_antenna - 1) / 2 * shape.channels(family.n_chan) * n_corr
+    samples *= (n_cell if few else times) / times
+    per_sample = quartical.SAMPLE_BYTES + quartical.DIRECTION_BYTES * max(0, n_direction - 3)
+    budget = max(plan.options.memory_gib * 2**30 - quartical.BASE_BYTES, 0.1 * 2**30) / threads
+    fits = max(1, int(budget / (samples * per_sample)))
+    cells = {}
+    for ddid, group in axes.items():
+        pieces = _fitting(group, terms, t_length, fits, across=across)
+        cells[ddid] = dd_cells.cells(dd_cells.chunked(pieces, min(most, fits)), group, t_length)
+    return replace(shape, cells=cells)
+
+
+def _fitting(
+    axes: Mapping[Key, dd_cells.TimeAxis],
+    terms: Sequence[Term],
+    t_length: int,
+    most: int,
+    *,
+    across: bool,
+) -> list[Unit]:
+    """Units of ``most`` integrations: longer ones are cut, at ends of intervals where there are any."""
+    step = math.lcm(*(term.time_interval for term in terms if term.time_interval))
+    # A whole unit that is one cell takes little, however long it is.
+    longest = max(step, most // step * step) if t_length else 0
+    return dd_cells.split(axes, across_scans=across, most=longest)
+
+
+def _full(terms: Sequence[Term]) -> bool:
+    """Whether a term mixes the hands."""
+    return any(term.type in quartical.FULL_TYPES for term in terms)
+
+
+def _f_interval(term: Term, n_chan: int) -> int:
+    return 0 if term.freq_interval >= n_chan else term.freq_interval
+
+
+def _in_copy(term: Term, shape: Shape) -> Term:
+    """The term with intervals in the integrations and channels of the copy."""
+    length = next(iter(shape.cells.values())).length
+    time = term.time_interval // length if length and term.time_interval else 0
+    freq = term.freq_interval // (shape.f_length or 1) * shape.each
+    # Units are scans, or fields: what QuartiCal calls a scan.
+    return replace(term, time_interval=time, freq_interval=freq, across_scans=False)
+
+
+# ---------------------------------------------------------------- what came out
+
+
+def _read(
+    plan: Plan,
+    family: solvecopy.Family,
+    terms: Sequence[Term],
+    run: quartical.Solved,
+    shape: Shape,
+) -> dict[Key, Solutions]:
+    """Solutions of each group, from those of the parts of the copy."""
+    found = {
+        (term.name, gains.field, family.ddids[gains.ddid]): gains
+        for term in terms
+        for gains in read_gains(run.gains, term.name)
+    }
+    groups = {}
+    for ddid, cells in shape.cells.items():
+        freq_hz = plan.rows.info.spws[plan.rows.info.data_descriptions[ddid].spw].freq_hz
+        for key in cells.of:
+            axis = plan.rows.axes[key]
+            gains, t_bins, f_bins = [], [], []
+            for term in terms:
+                one = _of_group(term, key, cells.units, found)
+                when = dd_cells.bins(cells.units, key, term.time_interval)
+                channel = np.arange(freq_hz.size)
+                if one.gains.shape[1] != freq_hz.size:
+                    channel = channel // (term.freq_interval or freq_hz.size)
+                if (when[-1] + 1, channel[-1] + 1) != one.gains.shape[:2]:
+                    raise AssertionError(
+                        f"{term.name}: {one.gains.shape[:2]} solutions in time and frequency where "
+                        f"{(int(when[-1]) + 1, int(channel[-1]) + 1)} are expected"
+                    )
+                gains.append(
+                    replace(
+                        one,
+                        field=key[0],
+                        ddid=ddid,
+                        time_s=_means(axis.times_s, when),
+                        freq_hz=_means(freq_hz, channel),
+                    )
+                )
+                t_bins.append(when)
+                f_bins.append(channel)
+            groups[key] = Solutions(axis, tuple(gains), tuple(t_bins), tuple(f_bins))
     return groups
+
+
+def _of_group(
+    term: Term, key: Key, units: Sequence[Unit], found: Mapping[tuple[str, int, int], TermGains]
+) -> TermGains:
+    """Solutions of one term in the units of a group, one unit after the other."""
+    begins: dict[int, int] = {}
+    pieces: dict[int, list[NDArray[np.int64]]] = {}
+    for unit in units:
+        begin = begins.get(unit.chunk, 0)
+        begins[unit.chunk] = begin + dd_cells.solutions(unit.index.size, term.time_interval)
+        if unit.key == key:
+            pieces.setdefault(unit.chunk, []).append(np.arange(begin, begins[unit.chunk]))
+    ones = [(found[term.name, c, key[1]], np.concatenate(n)) for c, n in pieces.items()]
+    first = ones[0][0]
+    params = [one.params[n] for one, n in ones if one.params is not None]
+    return replace(
+        first,
+        gains=np.concatenate([one.gains[n] for one, n in ones]),
+        flags=np.concatenate([one.flags[n] for one, n in ones]),
+        information=np.concatenate([one.information[n] for one, n in ones]),
+        converged=np.concatenate([one.converged for one, _ in ones]),
+        iterations=np.concatenate([one.iterations for one, _ in ones]),
+        params=np.concatenate(params) if params else None,
+    )
+
+
+def _means(values: NDArray[np.float64], bins: NDArray[np.int64]) -> NDArray[np.float64]:
+    offset = values[0]
+    return np.asarray(offset + np.bincount(bins, values - offset) / np.bincount(bins))
+
+
+def _chi2(
+    family: solvecopy.Family, run: quartical.Solved, shape: Shape, left: Left
+) -> tuple[quartical.ChunkChi2, ...]:
+    """Chi-squared of the chunks as of the data themselves; the field is -1 where there are several."""
+    found = []
+    for one in run.chi2:
+        ddid = family.ddids[one.ddid]
+        fields = {unit.key[0] for unit in shape.cells[ddid].units if unit.chunk == one.field}
+        found.append(
+            quartical.ChunkChi2(
+                fields.pop() if len(fields) == 1 else -1,
+                ddid,
+                one.field,
+                left.mean(one.field, ddid, one.before),
+                left.mean(one.field, ddid, one.after),
+            )
+        )
+    return tuple(found)

@@ -12,41 +12,40 @@ import math
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from peelkit.core import (
     commit,
-    dd_apply,
     dd_auto,
     dd_balance,
     dd_classes,
     dd_delay,
-    dd_fields,
     dd_freedom,
     dd_gains,
     dd_inject,
     dd_own,
     dd_results,
+    dd_subtract,
     dd_terms,
     plots_dd,
     plots_intervals,
 )
+from peelkit.core import dry_run as rehearsal
 from peelkit.core.dd_data import blocks
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_measure import gate, weight_words
 from peelkit.core.dd_plan import Plan, settle
-from peelkit.core.dd_refine import Refinement
 from peelkit.core.ddsolve_options import DdOptions
 from peelkit.engines import casa as casa_engine
 from peelkit.engines import quartical
 from peelkit.errors import DataError
-from peelkit.io import journal, ms, solvecopy
+from peelkit.io import journal, ms
 from peelkit.outcome import Outcome
 from peelkit.parallel import Aside
 from peelkit.progress import Progress
 from peelkit.selection import Selection
+from peelkit.spread import HERE, Machines, Spread, opened
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +60,18 @@ class _RefusedError(Exception):
 
 
 def ddsolve(
-    path: Path, selection: Selection, options: DdOptions, progress: Progress | None = None
+    path: Path,
+    selection: Selection,
+    options: DdOptions,
+    progress: Progress | None = None,
+    *,
+    machines: Machines = HERE,
+    dry_run: bool = False,
 ) -> Outcome:
     """Solve direction-dependent gains on the MS at ``path``, and subtract the directions.
+
+    On ``machines`` parts of the data are solved and blocks computed; the MS is written here. With
+    ``dry_run`` only check, and tell what it would cost.
 
     Returns
     -------
@@ -72,17 +80,39 @@ def ddsolve(
         then as it was.
     """
     progress = progress or Progress()
+    if dry_run or not machines.several:
+        return _ddsolve(path, selection, options, progress, Spread(), dry_run=dry_run)
+    with opened(machines) as spread:
+        spread.see([path])
+        return _ddsolve(path, selection, options, progress, spread)
+
+
+def _ddsolve(
+    path: Path,
+    selection: Selection,
+    options: DdOptions,
+    progress: Progress,
+    spread: Spread,
+    *,
+    dry_run: bool = False,
+) -> Outcome:
     dd_terms.check(options.terms)
     dd_inject.parse(options.inject)
     extra = quartical.parse_extra(options.quartical)
     quartical.version()
     info = ms.read_info(path)
     ms.refuse_if_locked(path)
-    if commit.recover(path) is not None:
+    if dry_run:
+        rehearsal.refuse_unfinished(path)
+    elif commit.recover(path) is not None:
         info = ms.read_info(path)
     plan = settle(info, selection, options, progress)
     dd_own.check(plan)
-    _make_folder(plan.folder, overwrite=options.overwrite)
+    _check_folder(plan.folder, overwrite=options.overwrite)
+    if dry_run:
+        columns = (not options.keep) + options.corrected + len(dd_own.columns(plan))
+        return rehearsal.ddsolve(plan, auto=dd_auto.wanted(options.terms), columns=columns)
+    _make_folder(plan.folder)
     progress.stage("noise, and S/N of each direction")
     noise, plan, weak = gate(plan, progress)
     warnings = [*weight_words(noise), *weak, *dd_own.left_out(plan)]
@@ -102,21 +132,20 @@ def ddsolve(
         scale = {ddid: one.weight_scale for ddid, one in noise.items()}
         plan = dd_delay.with_start(plan, scale, extra, progress)
         warnings += dd_delay.words(plan)
-        plan, chosen = _with_intervals(plan, scale, extra, progress)
+        plan, chosen = _with_intervals(plan, scale, extra, progress, spread)
         if options.plots and chosen is not None:
             # While QuartiCal has the cores, but for the seconds that it needs to begin.
             plots.begin(plots_intervals.intervals, plan, chosen, plan.folder)
-        groups, runs = dd_classes.solve(plan, scale, extra, progress, chosen)
-        solvecopy.drop(plan.folder)
+        groups, runs = dd_classes.solve(plan, scale, extra, progress, chosen, spread=spread)
         if options.balance:
             groups, balanced = dd_balance.balance(plan, groups, scale, progress)
         if options.plots:
             plots.begin(plots_dd.direction_gains, plan, groups, plan.folder)
         if options.inject:
-            injected = dd_inject.inject(plan, groups, chosen, scale, extra, progress)
+            injected = dd_inject.inject(plan, groups, chosen, scale, extra, progress, spread=spread)
             warnings += dd_inject.words(injected)
         progress.stage("subtracting", total=plan.rows.rows.size)
-        judged, writes = _apply(plan, groups, scale, progress)
+        judged, writes = _apply(plan, groups, scale, progress, spread)
         refusal = judged.refusal
         if refusal:
             writes = ()
@@ -157,17 +186,21 @@ def ddsolve(
 
 
 def _with_intervals(
-    plan: Plan, scale: dict[int, float], extra: dict[str, str], progress: Progress
+    plan: Plan,
+    scale: dict[int, float],
+    extra: dict[str, str],
+    progress: Progress,
+    spread: Spread,
 ) -> tuple[Plan, dd_auto.Choice | None]:
     """The plan with intervals in place of ``auto``, and how they were chosen."""
     if plan.by_field:
-        return dd_classes.with_intervals(plan, scale, extra, progress)
+        return dd_classes.with_intervals(plan, scale, extra, progress, spread=spread)
     if not dd_auto.wanted(plan.options.terms):
         return plan, None
     if not plan.peeled:
         terms = tuple(dd_terms.longest(term) for term in plan.options.terms)
         return replace(plan, options=replace(plan.options, terms=terms)), None
-    chosen = dd_auto.choose(plan, scale, extra, progress)
+    chosen = dd_auto.choose(plan, scale, extra, progress, spread=spread)
     n_chan, n_time = dd_auto.sizes(plan.rows)
     directions = []
     for d in plan.directions:
@@ -182,7 +215,8 @@ def _with_intervals(
     return replace(plan, options=options, directions=tuple(directions)), chosen
 
 
-def _make_folder(folder: Path, *, overwrite: bool) -> None:
+def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that may not be replaced."""
     if folder.exists() and any(folder.iterdir()):
         unfinished = (folder / RUNNING).exists()
         if not (folder / MARKER).exists():
@@ -192,6 +226,10 @@ def _make_folder(folder: Path, *, overwrite: bool) -> None:
             )
         if not (overwrite or unfinished):
             raise DataError(f"{folder}: exists; give another --out, or --overwrite to replace it.")
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
         shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -207,7 +245,11 @@ def _make_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def _apply(
-    plan: Plan, groups: dict[Key, Solutions], scale: dict[int, float], progress: Progress
+    plan: Plan,
+    groups: dict[Key, Solutions],
+    scale: dict[int, float],
+    progress: Progress,
+    spread: Spread,
 ) -> tuple[dd_results.Judgement, tuple[str, ...]]:
     """Subtract, judge, and write into the MS in one step that is put back if the answer is no."""
     info, options = plan.rows.info, plan.options
@@ -216,58 +258,25 @@ def _apply(
         *(["CORRECTED_DATA"] if options.corrected else []),
         *dd_own.columns(plan).values(),
     ]
-    spws = len(plan.rows.ddids)
-    judged = dd_results.Judgement(
-        refinements={
-            d.label: Refinement(d.model, spws)
-            for d in plan.directions
-            if d.model is not None and d.label in plan.peeled
-        }
-    )
+    judged = dd_results.Judgement(refinements=dd_subtract.refinements(plan))
+    work = dd_subtract.Work(plan, groups, scale, plan.data_column, columns)
     if not columns:
         with ms.opened(info.path) as main:
-            for block in blocks(plan.rows, plan.data_column, plan.models, main):
-                _one(plan, groups, block, scale, judged, main)
-                progress.advance(block.rows.size)
+            for done in dd_subtract.done(work, main, spread):
+                judged.merge(done.judged)
+                progress.advance(done.rows.size)
         dd_results.judge(plan, groups, judged)
         return judged, ()
     flags = options.flag and _new_flags(plan, groups) > 0
     try:
         if flags:
             with casa_engine.Casa(plan.folder / "casa.log") as casa:
-                _write(plan, groups, columns, scale, judged, casa, progress)
+                _write(work, judged, casa, progress, spread)
         else:
-            _write(plan, groups, columns, scale, judged, None, progress)
+            _write(work, judged, None, progress, spread)
     except _RefusedError:
         pass
     return judged, (*columns, *(("FLAG",) if flags else ()))
-
-
-def _one(
-    plan: Plan,
-    groups: dict[Key, Solutions],
-    block: Any,
-    scale: dict[int, float],
-    judged: dd_results.Judgement,
-    main: Any,
-) -> dd_apply.Peeled:
-    block = replace(block, weight=block.weight * np.float32(scale[block.description.id]))
-    here = plan.at(block.key)
-    done = dd_apply.peel(
-        block,
-        groups,
-        all_column=plan.all_column,
-        directions=here.used,
-        subtract=here.subtracted,
-        gains_needed=here.peeled,
-        own=dd_own.columns(here),
-    )
-    dd_fields.complete(plan, done.sums)
-    judged.add(block, done)
-    for label, refinement in judged.refinements.items():
-        if label in here.peeled:
-            refinement.add(plan.rows.info, main, block, done, label)
-    return done
 
 
 def _new_flags(plan: Plan, groups: dict[Key, Solutions]) -> int:
@@ -284,14 +293,13 @@ def _new_flags(plan: Plan, groups: dict[Key, Solutions]) -> int:
 
 
 def _write(
-    plan: Plan,
-    groups: dict[Key, Solutions],
-    columns: list[str],
-    scale: dict[int, float],
+    work: dd_subtract.Work,
     judged: dd_results.Judgement,
     casa: casa_engine.Casa | None,
     progress: Progress,
+    spread: Spread,
 ) -> None:
+    plan, columns = work.plan, list(work.columns)
     info = plan.rows.info
     path = info.path
     with commit.recorded_step(path, COMMAND, casa=casa) as step:
@@ -301,16 +309,16 @@ def _write(
             _fill(plan, step, columns)
         with ms.opened(path, write=True) as main:
             source = step.replaced.get(plan.data_column, plan.data_column)
-            for block in blocks(plan.rows, source, plan.models, main):
-                done = _one(plan, groups, block, scale, judged, main)
-                values = dd_own.outputs(plan, done)
-                for name in columns:
-                    ms.put(main, name, block.rows, values[name])
-                if casa is not None:
-                    flag = ms.get(main, "FLAG", block.rows)
-                    ms.put(main, "FLAG", block.rows, flag | done.failed[:, :, None])
-                progress.advance(block.rows.size)
-        dd_results.judge(plan, groups, judged)
+            here = replace(work, source=source)
+            for done in dd_subtract.done(here, main, spread):
+                for name, values in done.values.items():
+                    ms.put(main, name, done.rows, values)
+                if casa is not None and done.failed.any():
+                    flag = ms.get(main, "FLAG", done.rows)
+                    ms.put(main, "FLAG", done.rows, flag | done.failed[:, :, None])
+                judged.merge(done.judged)
+                progress.advance(done.rows.size)
+        dd_results.judge(plan, work.groups, judged)
         if judged.refusal:
             raise _RefusedError
         ms.add_history(
@@ -329,7 +337,7 @@ def _write(
 def _fill(plan: Plan, step: journal.Step, columns: list[str]) -> None:
     """Give rows that were not selected what they had, or the data."""
     info = plan.rows.info
-    rest = np.setdiff1d(np.arange(info.n_rows), plan.rows.rows)
+    rest = ms.other_rows(info, plan.rows.rows)
     with ms.opened(info.path, write=True) as main:
         for name in columns:
             source = step.replaced.get(name, step.replaced.get(plan.data_column, plan.data_column))

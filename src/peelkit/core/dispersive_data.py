@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from peelkit.core.dispersive import Cross
 from peelkit.core.uvrange import in_range
 from peelkit.errors import DataError
-from peelkit.io import ms
+from peelkit.io import ms, rownumbers
 from peelkit.io.survey import C_M_S
 from peelkit.io.usable import usable_weights
 
@@ -92,37 +94,80 @@ def intervals(
     ``None`` is one for each scan. With ``scan`` in ``combine`` they go on over the ends of scans, with
     ``field`` over changes of the field; executions are always apart.
     """
-    names = ("TIME", "INTERVAL", "SCAN_NUMBER", "FIELD_ID", "OBSERVATION_ID")
-    pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    n_row = rows.size
+    number = np.empty(n_row, dtype=np.int32)
+    begins: dict[tuple[int, ...], float] = {}
     with ms.opened(info.path) as main:
-        for start, count in ms.row_ranges(rows.size, 64):
-            for name in names:
-                pieces[name].append(ms.get(main, name, rows[start : start + count]))
-    time, exposure, scan, field, observation = (np.concatenate(pieces[name]) for name in names)
-    keys = [observation]
+        for _, window, _ in rownumbers.windows(main, rows):
+            for key, mine, read in _runs(main, window, combine):
+                begins[key] = min(begins.get(key, math.inf), float(read["TIME"][mine].min()))
+        found: dict[tuple[tuple[int, ...], int], _Open] = {}
+        for start, window, _ in rownumbers.windows(main, rows):
+            for key, mine, read in _runs(main, window, combine):
+                time = read["TIME"][mine]
+                bins = np.zeros(mine.size, dtype=np.int64)
+                if solint_s is not None:
+                    # A hundredth: solint equal to the integration time is one integration each.
+                    bins = np.floor((time - begins[key]) / solint_s + 0.01).astype(np.int64)
+                for one in np.unique(bins).tolist():
+                    here = mine[bins == one]
+                    interval = found.setdefault((key, one), _Open(len(found), read, int(here[0])))
+                    interval.add(read, here)
+                    number[start + here] = interval.number
+    # Rows of each, without sorting all at once.
+    each = [one.rows for one in found.values()]
+    ends = np.cumsum([0, *each])
+    ordered, place = np.empty_like(rows), ends[:-1].copy()
+    for start, count in ms.row_ranges(n_row, 64):
+        numbers = number[start : start + count]
+        for one in np.unique(numbers).tolist():
+            here = rows[start : start + count][numbers == one]
+            ordered[place[one] : place[one] + here.size] = here
+            place[one] += here.size
+    done = [
+        found[key].closed(ordered[ends[found[key].number] : ends[found[key].number + 1]])
+        for key in sorted(found)
+    ]
+    return sorted(done, key=lambda item: item.time_s)
+
+
+class _Open:
+    """An interval whose rows are still being read."""
+
+    def __init__(self, number: int, read: Mapping[str, NDArray[Any]], first_row: int) -> None:
+        self.number, self.rows = number, 0
+        self.first, self.last, self.exposure = math.inf, -math.inf, 0.0
+        self.ids = tuple(
+            int(read[name][first_row]) for name in ("FIELD_ID", "SCAN_NUMBER", "OBSERVATION_ID")
+        )
+
+    def add(self, read: Mapping[str, NDArray[Any]], here: NDArray[np.intp]) -> None:
+        self.rows += here.size
+        self.first = min(self.first, float(read["TIME"][here].min()))
+        self.last = max(self.last, float(read["TIME"][here].max()))
+        self.exposure = max(self.exposure, float(read["INTERVAL"][here].max()))
+
+    def closed(self, rows: NDArray[np.int64]) -> Interval:
+        length = self.last - self.first + self.exposure
+        return Interval(rows, (self.first + self.last) / 2, length, *self.ids)
+
+
+def _runs(
+    main: Any, window: NDArray[np.int64], combine: Sequence[str]
+) -> Iterator[tuple[tuple[int, ...], NDArray[np.intp], dict[str, NDArray[Any]]]]:
+    """What is solved together in a window: its name, the places of its rows, and the columns read."""
+    names = ("TIME", "INTERVAL", "SCAN_NUMBER", "FIELD_ID", "OBSERVATION_ID")
+    read = {name: rownumbers.column(main, name, window) for name in names}
+    keys = [read["OBSERVATION_ID"]]
     if "scan" not in combine:
-        keys.append(scan)
+        keys.append(read["SCAN_NUMBER"])
     if "field" not in combine:
-        keys.append(field)
-    _, group = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
-    found = []
-    for number in np.unique(group):
-        mine = np.flatnonzero(group == number)
-        begins = time[mine].min()
-        bins = np.zeros(mine.size, dtype=np.int64)
-        if solint_s is not None:
-            # A hundredth: solint equal to the integration time is one integration each.
-            bins = np.floor((time[mine] - begins) / solint_s + 0.01).astype(np.int64)
-        for one in np.unique(bins):
-            here = mine[bins == one]
-            first, last = time[here].min(), time[here].max()
-            found.append(
-                Interval(
-                    rows[here], float(first + last) / 2, float(last - first + exposure[here].max()),
-                    int(field[here[0]]), int(scan[here[0]]), int(observation[here[0]]),
-                )
-            )  # fmt: skip
-    return sorted(found, key=lambda item: item.time_s)
+        keys.append(read["FIELD_ID"])
+    groups, inverse = np.unique(np.stack(keys), axis=1, return_inverse=True)
+    order = np.argsort(inverse.ravel(), kind="stable")
+    edges = np.searchsorted(inverse.ravel()[order], np.arange(groups.shape[1] + 1))
+    for place, (start, end) in enumerate(itertools.pairwise(edges.tolist())):
+        yield tuple(groups[:, place].tolist()), order[start:end], read
 
 
 def sums(

@@ -57,7 +57,7 @@ def compare(session: Session) -> list[dict[str, Any]]:
         target = replace(session.target, spw=spws, observation=str(observation))
         imaging.remove_products(name)
         cleaned = imaging.clean_in_mask(
-            session.casa, target, name, session.imaging, session.mask,
+            session.imager, target, name, session.imaging, session.mask,
             datacolumn="corrected" if session.options.parang else "data", nsigma=FIRST_NSIGMA, like=first,
         )  # fmt: skip
         image = cleaned.image

@@ -21,11 +21,18 @@ ACCEPTED = (COMMAND, "image-residual")
 
 
 def results(
-    imagename: Path, imaging: Imaging, *, selection: Selection, column: str, nsigma: float
+    imagename: Path,
+    imaging: Imaging,
+    *,
+    selection: Selection,
+    column: str,
+    nsigma: float,
+    mark: str | None = None,
 ) -> dict[str, Any]:
     """Results of the sidecar of an image that was made of ``column``.
 
-    ``pb`` is null unless the models are multiplied with it, which they are in a mosaic.
+    ``pb`` is null unless the models are multiplied with it, which they are in a mosaic. ``mark`` is
+    `peelkit.core.reuse.mark` of the rows; another image with the same may take the PSF.
     """
     mask = cleanmask(imagename)
     return {
@@ -40,6 +47,7 @@ def results(
         "scan": selection.scan,
         "datacolumn": column,
         "nsigma": nsigma,
+        "psf_mark": mark,
         "imaging": making.summary(imaging),
     }
 
@@ -59,6 +67,7 @@ def write(
     nsigma: float,
     engine: Mapping[str, Any],
     started: float,
+    mark: str | None = None,
 ) -> Path:
     """Write the sidecar beside an image; returns its path.
 
@@ -74,6 +83,8 @@ def write(
         From `Casa.engine`.
     started : float
         When the work on it began [s since 1970].
+    mark : str, optional
+        `peelkit.core.reuse.mark` of the rows.
     """
     path = sidecar.image_sidecar(imaging.image(imagename))
     sidecar.write(
@@ -92,7 +103,7 @@ def write(
             "warnings": (),
             "refusal": None,
             "results": results(
-                imagename, imaging, selection=selection, column=column, nsigma=nsigma
+                imagename, imaging, selection=selection, column=column, nsigma=nsigma, mark=mark
             ),
         },
     )
@@ -117,6 +128,8 @@ class ImageRecord:
         Depth of cleaning.
     imaging : Imaging
         All else.
+    mark : str or None
+        `peelkit.core.reuse.mark` of the rows; None if it is not known.
     """
 
     image: Path
@@ -126,6 +139,12 @@ class ImageRecord:
     column: str
     nsigma: float
     imaging: Imaging
+    mark: str | None = None
+
+    @property
+    def imagename(self) -> Path:
+        """As tclean calls it, without ``.image``."""
+        return self.image.with_name(self.image.name.removesuffix(f".image{self.imaging.suffix}"))
 
 
 def read(image: Path) -> ImageRecord:
@@ -158,6 +177,7 @@ def read(image: Path) -> ImageRecord:
         column=found["datacolumn"],
         nsigma=float(found["nsigma"]),
         imaging=making.from_summary(found["imaging"]),
+        mark=found.get("psf_mark"),
     )
 
 

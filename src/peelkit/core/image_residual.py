@@ -17,7 +17,8 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from peelkit import sidecar
-from peelkit.core import around, image_record, imaging, mosaic
+from peelkit.core import around, image_record, imagers, imaging, mosaic, restoring, reuse
+from peelkit.core import dry_run as rehearsal
 from peelkit.core.image_record import ImageRecord
 from peelkit.core.imaging import Cleaned, Target
 from peelkit.core.measure import measure
@@ -65,6 +66,8 @@ class ImageOptions:
     around : str
         Region file, and label or number of the region that a small field is imaged about, in the manner
         of ``like``; empty for the whole image.
+    imager : str or None
+        In place of that of ``like``; only with it (else it is in ``choices``).
     restore : Path or None
         Sidecar of predict-region whose directions are put back as points.
     overwrite : bool
@@ -79,6 +82,7 @@ class ImageOptions:
     nsigma: float | None = None
     choices: imaging.Choices = imaging.Choices()
     around: str = ""
+    imager: str | None = None
     restore: Path | None = None
     overwrite: bool = False
 
@@ -89,6 +93,8 @@ def image_residual(
     selection: Selection,
     options: ImageOptions,
     progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> Outcome:
     """Image a column of the MS at ``path``; nothing in the MS is changed.
 
@@ -102,6 +108,8 @@ def image_residual(
         Field (one, or those of a mosaic), spw and scan; only without ``options.like``, whose are used.
     options : ImageOptions
         See there.
+    dry_run : bool
+        Only check, and tell what it would cost.
 
     Raises
     ------
@@ -125,17 +133,24 @@ def image_residual(
     warnings: list[str] = []
     if record is not None:
         selection = record.selection
-        settled, nsigma = record.imaging, options.nsigma or record.nsigma
+        settled = imagers.switched(record.imaging, options.imager or record.imaging.imager)
+        nsigma = options.nsigma or record.nsigma
     else:
         check_uvrange(options.choices.uvrange)
         settled, fields, warnings = _choose(info, selection, options, progress)
         selection = replace(selection, field=fields)
         nsigma = options.nsigma or FIRST_NSIGMA
+    imagers.check(settled, info, info.field_ids(selection), selection.spw)
     rows = ms.select_rows(info, selection)
     small = None
     if record is not None and options.around:
         small = around.settle(options.around, read_image(record.image), settled, info, rows)
         settled = small.imaging
+    if dry_run:
+        grows = options.grow_mask if options.grow_mask is not None else options.mask is None
+        return rehearsal.image_residual(
+            info, rows, settled, new=record is None, grows=grows and small is None, out=out
+        )
     progress.stage(f"reading {options.column}")
     bad = audit(info, rows, options.column)
     if bad:
@@ -144,27 +159,28 @@ def image_residual(
     log_path = out.with_name(f"{out.name}.casa.log")
     with (
         image_ms(info, rows, options.column, out, copy=bad > 0) as view,
-        engine.Casa(log_path) as casa,
+        imagers.opened(settled.imager, log_path) as imager,
     ):
         work = Work(
-            casa,
+            imager,
             Target(view, selection.field, selection.spw),
             out,
             settled,
             nsigma,
             options,
             progress,
+            _mark(info, rows, view, copied=bad > 0),
         )
         if small is not None:
             cleaned, added = work.about(small)
         else:
             cleaned, added = work.like(record) if record is not None else work.new()
-        made_by = casa.engine()
+        made_by = imager.engine()
     image = cleaned.image
     if image.beam is None:
-        raise DataError(f"{image.path}: CASA fitted no beam; is there enough unflagged data?")
+        raise DataError(f"{image.path}: no beam was fitted; is there enough unflagged data?")
     results = image_record.results(
-        out, settled, selection=selection, column=options.column, nsigma=nsigma
+        out, settled, selection=selection, column=options.column, nsigma=nsigma, mark=work.mark
     )
     # Noise beside a source is not that of a whole field.
     results |= _figures(image, cleaned.mask, record if small is None else None)
@@ -175,6 +191,8 @@ def image_residual(
         "mask_islands_added": new_islands(cleaned.mask, added),
         "restored": None,
     }
+    if record is not None and small is None and settled.imager != record.imaging.imager:
+        warnings.append(_other_imager(image, record, settled))
     if directions:
         results["restored"], more = restore(image, out, settled, directions)
         warnings += more
@@ -206,6 +224,14 @@ def image_residual(
     )
 
 
+def _mark(info: ms.MsInfo, rows: NDArray[np.int64], view: Path, *, copied: bool) -> str:
+    """`reuse.mark` of what is imaged; a copy may have more flags."""
+    if not copied:
+        return reuse.mark(info, rows)
+    own = ms.read_info(view)
+    return reuse.mark(own, np.arange(own.n_rows))
+
+
 def _choose(
     info: ms.MsInfo, selection: Selection, options: ImageOptions, progress: Progress
 ) -> tuple[engine.Imaging, str, list[str]]:
@@ -223,13 +249,14 @@ def _choose(
 class Work:
     """What one image is made with."""
 
-    casa: engine.Casa
+    imager: imagers.Imager
     target: Target
     out: Path
     imaging: engine.Imaging
     nsigma: float
     options: ImageOptions
     progress: Progress
+    mark: str
 
     @property
     def grows(self) -> bool:
@@ -247,7 +274,13 @@ class Work:
         path = self.options.mask or record.mask
         mask = imaging.user_mask(path, template) if path else np.zeros(template.data.shape, bool)
         self.progress.stage(f"imaging as {record.image}")
-        cleaned = self._clean(mask, like=template)
+        # ddsolve may have flagged data since; then, and of another MS, the PSF is made.
+        psf_there = (
+            record.mark == self.mark
+            and record.imaging.imager == self.imaging.imager
+            and reuse.take_psf(record.imagename, self.out, self.imaging)
+        )
+        cleaned = self._clean(mask, like=template, psf_there=psf_there)
         if difference := grid_difference(cleaned.image, template):
             raise DataError(
                 f"{self.out}: comes out on another grid than {record.image}: {difference}; is this an "
@@ -258,14 +291,14 @@ class Work:
     def about(self, small: around.Around) -> tuple[Cleaned, NDArray[np.bool_]]:
         """Image the field about a region; the region is the mask."""
         self.progress.stage(f"imaging around {small.region}")
-        cleaned = around.clean(self.casa, self.target, self.out, small, nsigma=self.nsigma)
+        cleaned = around.clean(self.imager, self.target, self.out, small, nsigma=self.nsigma)
         return cleaned, np.zeros_like(cleaned.mask)
 
     def new(self) -> tuple[Cleaned, NDArray[np.bool_]]:
         """Make an image of data of which nothing is known."""
         self.progress.stage("first image")
         cleaned = imaging.first_image(
-            self.casa, self.target, self.out, self.imaging,
+            self.imager, self.target, self.out, self.imaging,
             sigma=2 * self.options.mask_threshold, nsigma=self.nsigma, mask_path=self.options.mask,
         )  # fmt: skip
         return self._opened(cleaned)
@@ -292,7 +325,7 @@ class Work:
 
     def _clean(self, mask: NDArray[np.bool_], *, like: Image, psf_there: bool = False) -> Cleaned:
         return imaging.clean_in_mask(
-            self.casa, self.target, self.out, self.imaging, mask,
+            self.imager, self.target, self.out, self.imaging, mask,
             datacolumn="data", nsigma=self.nsigma, like=like,
             psf_there=psf_there,
         )  # fmt: skip
@@ -349,7 +382,7 @@ def image_ms(
             ms.copy_rows(info.path, view, rows, data_column=column)
             own = ms.read_info(view)
             with ms.opened(view, write=True) as main:
-                for _, chunk in ms.chunks(main, own, np.arange(own.n_rows)):
+                for _, chunk in ms.chunks(main, own, ms.every_row(own)):
                     data = ms.get(main, "DATA", chunk)
                     finite = np.isfinite(data)
                     ms.put(main, "FLAG", chunk, ms.get(main, "FLAG", chunk) | ~finite)
@@ -413,6 +446,17 @@ def _figures(image: Image, mask: NDArray[np.bool_], record: ImageRecord | None) 
     return found
 
 
+def _other_imager(image: Image, record: ImageRecord, settled: engine.Imaging) -> str:
+    """How far images of two imagers compare."""
+    other = read_image(record.image).beam
+    assert image.beam is not None and other is not None
+    change = 100 * (image.beam.area_arcsec2 / other.area_arcsec2 - 1)
+    return (
+        f"{record.image} is of {record.imaging.imager}, this of {settled.imager}: the beam's area differs by "
+        f"{change:+.2g} %, noise and residuals also by how each grids and cleans"
+    )
+
+
 def new_islands(mask: NDArray[np.bool_], added: NDArray[np.bool_]) -> int:
     """Islands of ``mask`` that are all of ``added`` pixels; others only grew at their edges."""
     from scipy import ndimage
@@ -471,15 +515,7 @@ def restore(
 
 
 def restoring_beam(image: Image, x: float, y: float) -> NDArray[np.float64]:
-    """Restoring beam about pixel (x, y), 1 at its peak, shape (ny, nx).
-
-    The position angle is that of the major axis, from north through east; x grows to the west.
-    """
+    """Restoring beam of an image about pixel (x, y), 1 at its peak, shape (ny, nx)."""
     assert image.beam is not None
-    ys, xs = np.ogrid[: image.data.shape[0], : image.data.shape[1]]
-    east, north = -(xs - x) * image.cell_arcsec, (ys - y) * image.cell_arcsec
-    angle = math.radians(image.beam.pa_deg)
-    along = east * math.sin(angle) + north * math.cos(angle)
-    across = east * math.cos(angle) - north * math.sin(angle)
-    exponent = (along / image.beam.major_arcsec) ** 2 + (across / image.beam.minor_arcsec) ** 2
-    return np.asarray(np.exp(-4 * math.log(2) * exponent))
+    ny, nx = image.data.shape
+    return restoring.gaussian((ny, nx), image.beam, image.cell_arcsec, x, y)

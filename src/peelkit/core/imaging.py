@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import mosaic, stokes
+from peelkit.core import imagers, mosaic, restart, stokes
 from peelkit.core.islands import threshold_mask
 from peelkit.core.mask_inputs import read_mask
 from peelkit.engines import casa as engine
@@ -60,6 +60,7 @@ class Choices:
     uvrange: str = ""
     niter: int = 20000
     stokes: str = "I"
+    imager: str = imagers.TCLEAN
 
 
 def primary_beam_rad(freq_hz: float, diameter_m: float) -> float:
@@ -147,6 +148,8 @@ def choose(
     edge = math.radians(imsize * cell / 3600) / 2
     w_phase = math.pi * survey.max_w_lambda * edge**2
     gridder = choices.gridder or ("wproject" if w_phase > W_PHASE_LIMIT else "standard")
+    if choices.imager == imagers.WSCLEAN and middle is None:
+        gridder = imagers.gridder(choices.gridder)
     if middle is not None:
         gridder = "mosaic"
         if w_phase > W_PHASE_LIMIT:
@@ -179,6 +182,7 @@ def choose(
         niter=choices.niter,
         stokes=choices.stokes if len(hands) > 1 else next(iter(hands)),
         phasecenter=middle.phasecenter if middle is not None else "",
+        imager=choices.imager,
     )
     return imaging, warnings
 
@@ -216,7 +220,7 @@ class Cleaned:
 def remove_products(imagename: Path, *, keep: Collection[str] = ()) -> None:
     """Delete what tclean made of ``imagename``, but for products of the kinds ``keep``."""
     for path in products(imagename):
-        if _kind(path, imagename) in keep:
+        if kind(path, imagename) in keep:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -239,13 +243,13 @@ def products(imagename: Path) -> list[Path]:
     """What is there of ``imagename``: images, with and without Taylor terms, and their sidecars."""
     found = []
     for path in imagename.parent.glob(f"{glob.escape(imagename.name)}.*"):
-        if _kind(path, imagename) in PRODUCTS:
+        if kind(path, imagename) in PRODUCTS:
             found.append(path)
     return sorted(found)
 
 
-def _kind(path: Path, imagename: Path) -> str:
-    """``image`` of ``<imagename>.image.tt0``."""
+def kind(path: Path, imagename: Path) -> str:
+    """Kind of a product: ``image`` of ``<imagename>.image.tt0``."""
     kind = path.name[len(imagename.name) + 1 :].removesuffix(".peelkit.json")
     return re.sub(r"\.tt\d$", "", kind)
 
@@ -277,10 +281,22 @@ def grow_mask(
     return grown
 
 
+def sidelobe_level(image: Image, psf: Image) -> float:
+    """Level below which sidelobes of a source of 1 Jy/beam are expected, with a margin."""
+    major = image.beam.major_arcsec / image.cell_arcsec if image.beam else 5.0
+    return min(0.9, SIDELOBE_FACTOR * max_sidelobe(psf, major))
+
+
+def doubtful_jy(image: Image, psf: Path, added: NDArray[np.bool_]) -> float:
+    """Components fainter than this [Jy] may stand for sidelobes of what the mask opens to, ``added``."""
+    if not added.any():
+        return 0.0
+    return sidelobe_level(image, read_image(psf)) * float(image.data[added].max())
+
+
 def dirty_mask(dirty: Image, psf: Image, sigma: float) -> NDArray[np.bool_]:
     """Mask of a dirty image: what stands out of the noise and of the brightest peak's sidelobes."""
-    major = dirty.beam.major_arcsec / dirty.cell_arcsec if dirty.beam else 5.0
-    floor = min(0.9, SIDELOBE_FACTOR * max_sidelobe(psf, major)) * float(np.nanmax(dirty.data))
+    floor = sidelobe_level(dirty, psf) * float(np.nanmax(dirty.data))
     return grow_mask(dirty, np.zeros(dirty.data.shape, dtype=bool), sigma, floor=floor)
 
 
@@ -325,7 +341,7 @@ def depth(dynamic_range: float) -> float:
 
 
 def clean_in_mask(
-    casa: engine.Casa,
+    imager: imagers.Imager,
     target: Target,
     imagename: Path,
     imaging: engine.Imaging,
@@ -346,8 +362,8 @@ def clean_in_mask(
         mask_path = imagename.with_name(f"{imagename.name}.cleanmask")
         template = like or read_image(imaging.image(imagename))
         write_like(mask_path, mask, template, unit="", overwrite=True)
-    engine.clean(
-        casa,
+    imagers.clean(
+        imager,
         target.ms,
         imagename,
         imaging,
@@ -364,7 +380,7 @@ def clean_in_mask(
 
 
 def dirty_image(
-    casa: engine.Casa,
+    imager: imagers.Imager,
     target: Target,
     imagename: Path,
     imaging: engine.Imaging,
@@ -374,11 +390,13 @@ def dirty_image(
     """Image without cleaning; what there was of ``imagename`` is replaced."""
     remove_products(imagename)
     none = np.zeros((imaging.imsize, imaging.imsize), dtype=bool)
-    return clean_in_mask(casa, target, imagename, imaging, none, datacolumn=datacolumn, nsigma=0.0)
+    return clean_in_mask(
+        imager, target, imagename, imaging, none, datacolumn=datacolumn, nsigma=0.0
+    )
 
 
 def first_image(
-    casa: engine.Casa,
+    imager: imagers.Imager,
     target: Target,
     imagename: Path,
     imaging: engine.Imaging,
@@ -397,7 +415,7 @@ def first_image(
     made from artefacts would be calibrated into the data (seed 002, 2.3.4). A mask or regions of the
     user's (``mask_path``) stay as they are. What the regions ``leave_out`` enclose is in no mask.
     """
-    dirty = dirty_image(casa, target, imagename, imaging, datacolumn=datacolumn)
+    dirty = dirty_image(imager, target, imagename, imaging, datacolumn=datacolumn)
     if mask_path is not None:
         mask = user_mask(mask_path, dirty.image)
         passes = 1
@@ -405,18 +423,24 @@ def first_image(
         mask = dirty_mask(dirty.image, read_image(imaging.psf(imagename)), sigma)
     allowed = ~user_mask(leave_out, dirty.image) if leave_out else np.ones_like(mask)
     mask &= allowed
-    cleaned = dirty
-    for _ in range(passes):
-        if not mask.any():
-            break
-        cleaned = clean_in_mask(
-            casa, target, imagename, imaging, mask,
-            datacolumn=datacolumn, nsigma=nsigma, resume=True,
-        )  # fmt: skip
-        grown = grow_mask(cleaned.image, mask, sigma) & allowed if mask_path is None else mask
+    if not mask.any():
+        return dirty
+    cleaned = clean_in_mask(
+        imager, target, imagename, imaging, mask, datacolumn=datacolumn, nsigma=nsigma, resume=True
+    )
+    for _ in range(passes - 1):
+        grown = grow_mask(cleaned.image, mask, sigma) & allowed
         if grown.sum() <= 1.05 * mask.sum():
             break
+        doubtful = doubtful_jy(cleaned.image, imaging.psf(imagename), grown & ~mask)
+        restart.drop_doubtful(imagename, imaging, doubtful)
         mask = grown
+        # WSClean keeps the dirty image, and begins with that.
+        again = imaging.imager == imagers.WSCLEAN
+        cleaned = clean_in_mask(
+            imager, target, imagename, imaging, mask,
+            datacolumn=datacolumn, nsigma=nsigma, psf_there=True, resume=again,
+        )  # fmt: skip
     return cleaned
 
 

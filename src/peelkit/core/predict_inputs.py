@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from peelkit.core.columns import check_target
 from peelkit.core.skymodel import SkyModel
 from peelkit.errors import DataError, OptionError
-from peelkit.io import ms
+from peelkit.io import ms, rownumbers
 from peelkit.io.image import Image, read_image
 from peelkit.io.modelimage import tclean_arguments
 from peelkit.io.region import LabelledRegion, region_mask
@@ -124,7 +124,13 @@ def mosaic_beam(
 
 def _phase_centres(info: ms.MsInfo, rows: NDArray[np.int64]) -> list[tuple[float, float]]:
     with ms.opened(info.path) as main:
-        ids = np.unique(main.getcol("FIELD_ID")[rows])
+        ids = sorted(
+            {
+                number
+                for _, window, _ in rownumbers.windows(main, rows)
+                for number in np.unique(ms.get(main, "FIELD_ID", window)).tolist()
+            }
+        )
     centres: list[tuple[float, float]] = []
     for field in (info.fields[number] for number in ids):
         here = (field.ra_rad, field.dec_rad)

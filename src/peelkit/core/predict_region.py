@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from peelkit import sidecar
 from peelkit.core import commit, predict_shapes, predict_tclean
+from peelkit.core import dry_run as rehearsal
 from peelkit.core.modelcol import Predictor, Samples, Sky, predict_columns, read_models
 from peelkit.core.predict_inputs import (
     Direction,
@@ -24,12 +25,13 @@ from peelkit.core.predict_shapes import Choice
 from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import PB_LIMIT, SkyModel, sky_model
 from peelkit.errors import OptionError
-from peelkit.io import journal, ms
+from peelkit.io import journal, ms, rownumbers
 from peelkit.io.image import Image
 from peelkit.io.region import read_regions
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
 from peelkit.selection import Selection
+from peelkit.spread import HERE, Machines, opened
 
 COMMAND = "predict-region"
 
@@ -88,7 +90,13 @@ class PredictOptions:
 
 
 def predict_region(
-    path: Path, selection: Selection, options: PredictOptions, progress: Progress | None = None
+    path: Path,
+    selection: Selection,
+    options: PredictOptions,
+    progress: Progress | None = None,
+    *,
+    machines: Machines = HERE,
+    dry_run: bool = False,
 ) -> Outcome:
     """Predict the model in each region, what is left, and the whole, into columns.
 
@@ -101,15 +109,21 @@ def predict_region(
         column had.
     options : PredictOptions
         See there.
+    machines : Machines
+        Where visibilities are computed; this process reads and writes the MS.
+    dry_run : bool
+        Only check, and tell what it would cost.
 
     Raises
     ------
-    OptionError, DataError
-        If options, MS, images or regions will not do.
+    OptionError, DataError, EngineError
+        If options, MS, images, regions or machines will not do.
     """
     progress = progress or Progress()
     if options.least_rest and options.predictor == "tclean":
         raise OptionError("--least-rest: goes with --predictor ducc only.")
+    if machines.several and options.predictor == "tclean":
+        raise OptionError("--workers, --dask-address: go with --predictor ducc only.")
     if ":" in selection.spw:
         raise OptionError(
             f"spw {selection.spw!r}: channels cannot be selected; all of a spw are predicted."
@@ -117,7 +131,9 @@ def predict_region(
     paths = model_paths(options.models, options.image)
     info = ms.read_info(path)
     ms.refuse_if_locked(path)
-    if commit.recover(path) is not None:
+    if dry_run:
+        rehearsal.refuse_unfinished(path)
+    elif commit.recover(path) is not None:
         info = ms.read_info(path)
     info.require("DATA", "its shape and storage are what the new columns get.")
     rows = ms.select_rows(info, selection)
@@ -133,6 +149,19 @@ def predict_region(
     columns = [part.column for part in parts]
     columns += [name for name in (options.rest_column, options.all_column) if name]
     check_columns(info, columns, overwrite=options.overwrite)
+    if dry_run:
+        kinds = predict_shapes.parse_shapes(options.shape, [part.label for part in parts])
+        fitted = len(
+            [
+                label
+                for label, kind in kinds.items()
+                if kind != "clean" and label not in given.labels
+            ]
+        )
+        return rehearsal.predict_region(
+            info, rows, regions=len(parts), columns=len(columns),
+            fitted=fitted if options.predictor == "ducc" else 0,
+        )  # fmt: skip
     choices, rest = predict_shapes.choose(
         info, rows, parts, sky, given, shapes=options.shape, datacolumn=options.datacolumn,
         predictor=options.predictor, beam=beam,
@@ -162,7 +191,8 @@ def predict_region(
         part.column: choice.sky for part, choice in zip(parts, choices, strict=True)
     }
     engine = None
-    with commit.recorded_step(path, COMMAND) as step:
+    # Machines first: if there are none, the MS is not touched.
+    with opened(machines) as spread, commit.recorded_step(path, COMMAND) as step:
         for name in columns:
             step = journal.new_column(path, step, name)
         _fill(info, rows, {name: step.replaced.get(name) for name in columns})
@@ -179,7 +209,8 @@ def predict_region(
             progress.stage("predicting", total=rows.size)
             predict_columns(
                 info, skies, rows=rows, beam=beam, total=options.all_column,
-                unwritten=None if options.rest_column else rest, progress=progress,
+                unwritten=None if options.rest_column else rest,
+                spread=spread if machines.several else None, progress=progress,
             )  # fmt: skip
             progress.stage("checking the sum")
             closure = _closure(
@@ -281,7 +312,7 @@ def _warnings(
 
 def _fill(info: ms.MsInfo, rows: NDArray[np.int64], columns: Mapping[str, str | None]) -> None:
     """Rows that are not selected: what the replaced column had, else 0."""
-    other = np.setdiff1d(np.arange(info.n_rows), rows)
+    other = ms.other_rows(info, rows)
     if other.size == 0:
         return
     with ms.opened(info.path, write=True) as main:
@@ -309,12 +340,9 @@ def _closure(
     predictor = Predictor(info, beam)
     difference = largest = 0.0
     with ms.opened(info.path) as main:
-        ddids = main.getcol("DATA_DESC_ID")[rows]
-        for description in info.data_descriptions:
-            mine = rows[ddids == description.id]
-            if mine.size == 0:
-                continue
-            sample = mine[np.unique(np.linspace(0, mine.size - 1, CLOSURE_ROWS).astype(int))]
+        samples = rownumbers.sample(main, rows, len(info.data_descriptions), CLOSURE_ROWS)
+        for ddid, sample in samples.items():
+            description = info.data_descriptions[ddid]
             where = Samples.read(main, sample, description.spw)
             whole = np.sum([predictor.visibilities(sky, where) for sky in pieces], axis=0)
             hand = ms.parallel_hands(description.correlations)[0]

@@ -180,7 +180,7 @@ def _beside(path: Path) -> list[Path]:
 def _unflag(copy: Path) -> None:
     work = ms.read_info(copy)
     with ms.opened(copy, write=True) as main:
-        for _, chunk in ms.chunks(main, work, np.arange(work.n_rows)):
+        for _, chunk in ms.chunks(main, work, ms.every_row(work)):
             ms.put(main, "FLAG", chunk, np.zeros_like(ms.get(main, "FLAG", chunk)))
             ms.put(main, "FLAG_ROW", chunk, np.zeros(chunk.size, dtype=bool))
 

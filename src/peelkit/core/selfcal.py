@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from peelkit.core import (
     commit,
     executions,
+    imagers,
     imaging,
-    ladder,
     linechannels,
     mosaic,
+    selfcal_check,
     selfcal_flags,
     selfcal_holdout,
-    selfcal_terms,
     snr_estimate,
 )
+from peelkit.core import dry_run as rehearsal
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_polarisation as polarisation
 from peelkit.core import selfcal_prepare as preparing
@@ -33,12 +36,17 @@ from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
 from peelkit.core.measure import measure
 from peelkit.core.selfcal_session import FIRST_NSIGMA, Best, SelfcalOptions, Session
-from peelkit.core.workspace import fingerprint, make_copy, open_workspace
+from peelkit.core.workspace import (
+    Workspace,
+    check_folder,
+    fingerprint,
+    make_copy,
+    open_workspace,
+)
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms, virtual
 from peelkit.io.image import read_image
-from peelkit.io.region import read_regions
 from peelkit.io.survey import Survey, survey
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
@@ -50,7 +58,12 @@ COMMAND = "selfcal"
 
 
 def selfcal(
-    path: Path, selection: Selection, options: SelfcalOptions, progress: Progress | None = None
+    path: Path,
+    selection: Selection,
+    options: SelfcalOptions,
+    progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> Outcome:
     """Self-calibrate one field of the MS at ``path``, or several as one mosaic.
 
@@ -63,46 +76,90 @@ def selfcal(
         Field (one, or those of a mosaic), spw, scan, and uvrange for the solve.
     options : SelfcalOptions
         See there.
+    dry_run : bool
+        Only check, and tell what it would cost.
 
     Returns
     -------
     Outcome
         With a refusal if no round was accepted; the MS is then as it was.
     """
-    progress = progress or Progress()
+    info = open_ms(path, selection, options, dry_run=dry_run)
+    if dry_run:
+        return _rehearsed(info, selection, options, progress or Progress())
+    done = calibrate(info, selection, options, progress or Progress(), write=True)
+    done.workspace.close()
+    return done.outcome
+
+
+def open_ms(
+    path: Path, selection: Selection, options: SelfcalOptions, *, dry_run: bool = False
+) -> ms.MsInfo:
+    """Look at an MS that a run will write into, and check what can be checked before any work."""
     info = ms.read_info(path)
     ms.refuse_if_locked(path)
-    if commit.recover(path) is not None:
+    if dry_run:
+        rehearsal.refuse_unfinished(path)
+    elif commit.recover(path) is not None:
         info = ms.read_info(path)
     check_uvrange(selection.uvrange)
     check_uvrange(options.choices.uvrange)
-    data_column = _check(info, options)
-    asked = {**asdict(options), **asdict(selection), "overwrite": None}
-    wanted = selection
-    selection, options, lines, notes = _line(info, selection, options, data_column)
+    selfcal_check.check(info, options)
     preparing.check(info, options.weights, options.statwt_fitspw, options.flag_list)
-    found = survey(info, replace(selection, uvrange=""), progress)
-    fields = mosaic.check_fields(info, found, imaging.field_of_view_rad(info, found, found.spws()))
-    # With --line also the spws without one: they get its solutions.
-    rows = ms.select_rows(info, replace(wanted, uvrange=""))
-    if options.minblperant is not None and options.minblperant >= len(found.antennas):
-        raise OptionError(
-            f"--minblperant {options.minblperant}: {len(found.antennas)} antennas have data, and so at most "
-            f"{len(found.antennas) - 1} baselines each; give less."
-        )
-    warnings = [] if options.weights != "keep" else snr_estimate.weight_warnings(info, found)
-    warnings += _column_warnings(info, options) + notes + _frame_warnings(info, found, selection)
-    polarisation.check(info, found.spws(), options)
-    settled, more = imaging.choose(info, found, options.choices, spws=found.spws(), fields=fields)
-    warnings += more
-    warnings += polarisation.warnings(info, found, fields, settled, parang=options.parang)
-    if len(fields) > 1:
-        log.info("%d fields form a mosaic: they are imaged and calibrated jointly", len(fields))
-    refants = choose_refants(info, found, options.refant)
-    folder = options.out or path.with_name(f"{path.stem}.selfcal")
-    workspace, resumed = open_workspace(
-        folder, fingerprint(info, asked), overwrite=options.overwrite
-    )
+    return info
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What rounds found, and the working copy with it; of a refusal there is nothing to write.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        For the sidecar.
+    workspace : Workspace
+        Its copy has CORRECTED_DATA, MODEL_DATA and the rest of what the MS shall have.
+    columns : dict of str
+        To write, as `commit.write_back` wants them; empty after a refusal.
+    flags : bool
+        Whether FLAG goes into the MS, too.
+    """
+
+    outcome: Outcome
+    workspace: Workspace
+    columns: Mapping[str, str]
+    flags: bool
+
+
+def mark(info: ms.MsInfo, selection: Selection, options: SelfcalOptions) -> str:
+    """`fingerprint` of a run: what must be the same for it to be gone on with."""
+    return fingerprint(info, {**asdict(options), **asdict(selection), "overwrite": None})
+
+
+def selected_rows(info: ms.MsInfo, selection: Selection) -> NDArray[np.int64]:
+    """Rows of the working copy; with --line also the spws without one: they get its solutions."""
+    return ms.select_rows(info, replace(selection, uvrange=""))
+
+
+def calibrate(
+    info: ms.MsInfo,
+    selection: Selection,
+    options: SelfcalOptions,
+    progress: Progress,
+    *,
+    write: bool,
+) -> Calibrated:
+    """Self-calibrate on a copy of the selected rows; writes into the MS only with ``write``.
+
+    See `selfcal` and `open_ms`. An interrupted run in the same folder is gone on with.
+    """
+    data_column = info.data_column(options.datacolumn)
+    identity = mark(info, selection, options)
+    ready = _settle(info, selection, options, progress)
+    selection, options, found, fields = ready.selection, ready.options, ready.found, ready.fields
+    rows, settled, folder = ready.rows, ready.imaging, ready.folder
+    refants, warnings = ready.refants, list(ready.warnings)
+    workspace, resumed = open_workspace(folder, identity, overwrite=options.overwrite)
     if resumed:
         log.info("going on with the interrupted run in %s", folder)
         work, bad = ms.read_info(workspace.ms), 0
@@ -113,9 +170,12 @@ def selfcal(
         workspace.save()
     if bad:
         warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
-    with engine.Casa(workspace.log) as casa:
+    with (
+        engine.Casa(workspace.log) as casa,
+        imagers.opened(settled.imager, workspace.log, casa) as imager,
+    ):
         session = Session(
-            info, work, rows, workspace, options, selection, found, fields, settled, casa, refants,
+            info, work, rows, workspace, options, selection, found, fields, settled, casa, imager, refants,
             progress,
         )  # fmt: skip
         if virtual.virtual_model_fields(work.path):
@@ -142,20 +202,21 @@ def selfcal(
         results = products.results_of(session, made)
         warnings += selfcal_holdout.warnings(session, results["left_out"])
         results["model_check"] = check
-        results["line_channels"] = [asdict(line) for line in lines]
+        results["line_channels"] = [asdict(line) for line in ready.lines]
         results["executions"] = session.executions
         warnings += executions.warnings(session.executions)
         results["flag_proposals"] = selfcal_flags.propose(session)
         if refusal is None:
             products.record_tables(session)
+        columns, flags = _to_write(session) if refusal is None else ({}, False)
         # Last of all, so that nothing remains to be interrupted once the MS has changed.
-        writes = _commit(session) if refusal is None else ()
-    workspace.close()
-    return Outcome(
+        if write and columns:
+            _commit(session, columns, flags=flags)
+    outcome = Outcome(
         results=results,
-        inputs={"ms": str(path)},
+        inputs={"ms": str(info.path)},
         reads=(data_column, "FLAG", "WEIGHT"),
-        writes=writes,
+        writes=(*columns, *(("FLAG",) if flags else ())),
         parameters={
             **imaging.summary(settled),
             "out": str(folder),
@@ -164,59 +225,73 @@ def selfcal(
             "datacolumn": options.datacolumn,
             "parang": options.parang,
         },
-        engine=casa.engine(),
+        engine=imagers.engines(casa, imager),
         warnings=tuple(warnings),
         refusal=refusal,
     )
+    return Calibrated(outcome, workspace, columns, flags)
 
 
-def _check(info: ms.MsInfo, options: SelfcalOptions) -> str:
-    """Check the columns before any work; returns the one to calibrate."""
-    if options.plan is not None and (options.calmodes or options.combines or options.gaintypes):
-        raise OptionError("--from brings calmode, combine and gaintype; leave these options out.")
-    if options.plan is None and options.solints == ("auto",):
-        if options.calmodes:
-            raise OptionError("--calmode goes with --solint intervals; --solint auto chooses it.")
-        if len(options.combines) > 1 or len(options.gaintypes) > 1:
-            raise OptionError("--combine and --gaintype are given once with --solint auto.")
-        for gaintype in options.gaintypes:
-            # The automatic ladder goes on to amplitudes.
-            if selfcal_terms.is_over_frequency(gaintype):
-                raise OptionError(
-                    f"--gaintype {gaintype} goes with named intervals, such as --solint inf --solint 60s "
-                    f"--gaintype {gaintype} --gaintype G."
-                )
-    if options.spwmap and (
-        len(options.spwmap) < len(info.spws) or max(options.spwmap) >= len(info.spws)
-    ):
-        raise DataError(
-            f"spwmap {','.join(map(str, options.spwmap))}: {info.path} has {len(info.spws)} spws; "
-            "give the id of a spw for each."
+@dataclass(frozen=True)
+class _Ready:
+    """All that is settled before the first work: see `_settle`."""
+
+    selection: Selection
+    options: SelfcalOptions
+    lines: Sequence[linechannels.Line]
+    found: Survey
+    fields: list[int]
+    rows: NDArray[np.int64]
+    imaging: engine.Imaging
+    refants: list[str]
+    folder: Path
+    warnings: Sequence[str]
+
+
+def _settle(
+    info: ms.MsInfo, selection: Selection, options: SelfcalOptions, progress: Progress
+) -> _Ready:
+    """Look at the data, and choose what is not given: channels, image, reference antennas, folder."""
+    wanted = selection
+    selection, options, lines, notes = _line(
+        info, selection, options, info.data_column(options.datacolumn)
+    )
+    found = survey(info, replace(selection, uvrange=""), progress)
+    fields = mosaic.check_fields(info, found, imaging.field_of_view_rad(info, found, found.spws()))
+    rows = selected_rows(info, wanted)
+    if options.minblperant is not None and options.minblperant >= len(found.antennas):
+        raise OptionError(
+            f"--minblperant {options.minblperant}: {len(found.antennas)} antennas have data, and so at most "
+            f"{len(found.antennas) - 1} baselines each; give less."
         )
-    if options.plan is None and options.solints != ("auto",):
-        # Refused now rather than after the first image.
-        rungs = ladder.explicit_rungs(
-            options.solints, calmodes=options.calmodes, combines=options.combines,
-            gaintypes=options.gaintypes, minsnr=options.minsnr, scan_s=1.0, integration_s=1.0,
-        )  # fmt: skip
-        for rung in rungs:
-            selfcal_terms.check(rung.gaintype, rung.calmode, rung.combine, options.minblperant)
-    for combine in options.combines:
-        ladder.check_combine(combine)
-    # Read now rather than after the first image.
-    if options.leave_out is not None:
-        read_regions(options.leave_out)
-    for path in filter(None, (options.mask, *options.model)):
-        if not path.exists():
-            raise DataError(f"{path}: no such mask or model.")
-    column = info.data_column(options.datacolumn)
-    present = {"CORRECTED_DATA", "MODEL_DATA"} & info.columns
-    if present and not options.overwrite:
-        raise DataError(
-            f"{info.path}: {' and '.join(sorted(present))} exist and would be replaced; allow it with "
-            "--overwrite ('peelkit undo' puts them back)."
-        )
-    return column
+    warnings = [] if options.weights != "keep" else snr_estimate.weight_warnings(info, found)
+    warnings += _column_warnings(info, options) + notes + _frame_warnings(info, found, selection)
+    polarisation.check(info, found.spws(), options)
+    settled, more = imaging.choose(info, found, options.choices, spws=found.spws(), fields=fields)
+    imagers.check(settled, info, fields, selection.spw)
+    warnings += more
+    warnings += polarisation.warnings(info, found, fields, settled, parang=options.parang)
+    if len(fields) > 1:
+        log.info("%d fields form a mosaic: they are imaged and calibrated jointly", len(fields))
+    refants = choose_refants(info, found, options.refant)
+    folder = options.out or info.path.with_name(f"{info.path.stem}.selfcal")
+    return _Ready(
+        selection, options, lines, found, fields, rows, settled, refants, folder, tuple(warnings)
+    )
+
+
+def _rehearsed(
+    info: ms.MsInfo, selection: Selection, options: SelfcalOptions, progress: Progress
+) -> Outcome:
+    """What it would cost."""
+    ready = _settle(info, selection, options, progress)
+    check_folder(ready.folder, mark(info, selection, options), overwrite=ready.options.overwrite)
+    plan, solints = ready.options.plan, ready.options.solints
+    rungs = len(plan or ()) or (0 if solints == ("auto",) else len(solints))
+    return rehearsal.selfcal(
+        info, ready.rows, ready.imaging, rounds=rungs or None, most_rounds=ready.options.rounds,
+        calwt=ready.options.calwt, folder=ready.folder,
+    )  # fmt: skip
 
 
 def _column_warnings(info: ms.MsInfo, options: SelfcalOptions) -> list[str]:
@@ -258,7 +333,7 @@ def _start(session: Session) -> None:
         rounds.apply_tables(session, Best())
     started = time.time()
     first = imaging.first_image(
-        session.casa,
+        session.imager,
         session.target,
         session.name("first"),
         session.imaging,
@@ -346,18 +421,22 @@ def _apply_best(session: Session) -> None:
     rounds.write_model(session, 0)
 
 
-def _commit(session: Session) -> tuple[str, ...]:
-    """Write the result into the user's MS."""
+def _to_write(session: Session) -> tuple[dict[str, str], bool]:
+    """Columns that the MS shall have of the working copy, and whether its flags, too."""
     options = session.options
-    flags = options.applymode == "calflag"
     columns = commit.applied_columns(session.info, options.datacolumn, calwt=options.calwt)
     columns["MODEL_DATA"] = "model"
     columns |= preparing.columns(session)
-    flags |= preparing.has_new_flags(session)
+    return columns, options.applymode == "calflag" or preparing.has_new_flags(session)
+
+
+def _commit(session: Session, columns: Mapping[str, str], *, flags: bool) -> None:
+    """Write the result into the user's MS."""
+    options = session.options
     path = session.info.path
     with commit.recorded_step(path, COMMAND, casa=session.casa if flags else None) as step:
         commit.write_back(
-            session.info, session.work, session.rows, step,
+            session.info, [commit.Part(session.work.path, session.rows)], step,
             columns=columns, flags=flags, progress=session.progress,
         )  # fmt: skip
         ms.add_history(
@@ -373,7 +452,6 @@ def _commit(session: Session) -> tuple[str, ...]:
                 "flag_list": options.flag_list,
             },
         )
-    return (*columns, *(("FLAG",) if flags else ()))
 
 
 __all__ = ["COMMAND", "SelfcalOptions", "choose_refants", "selfcal"]

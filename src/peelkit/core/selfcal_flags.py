@@ -12,6 +12,7 @@ from peelkit.core import decorrelation
 from peelkit.core import flag_proposals as flags
 from peelkit.core import selfcal_rounds as rounds
 from peelkit.core.selfcal_session import Session
+from peelkit.io import ms
 from peelkit.io.caltable import read_gain_table
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,6 @@ def _of_data(session: Session, names: list[str]) -> list[flags.Proposal]:
         default=session.found.integration_s,
     )
     starts, ends = decorrelation.intervals(session.found, solint)
-    ratio = decorrelation.amplitude_over_model(session.work, np.arange(session.work.n_rows), starts)
+    ratio = decorrelation.amplitude_over_model(session.work, ms.every_row(session.work), starts)
     half = float(np.median(ends - starts)) / 2
     return flags.decorrelated((starts + ends) / 2, half, ratio, names, spw=session.selection.spw)

@@ -7,8 +7,6 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from peelkit.core import imaging, modelcol, selfcal_terms, snr, solutions
 from peelkit.core import selfcal_flux as flux
 from peelkit.core import selfcal_plan as planning
@@ -74,10 +72,13 @@ def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> di
     base = base_tables(session, rung)
     before = state.state_of(session, session.best.imagename)
     hows, check = ways(session, rung, base)
-    trials = [
-        _trial(session, number, rung, base, fields, how, nsigma=nsigma, before=before, first=first)
-        for how in hows
-    ]
+    trials = []
+    for how in hows:
+        trial = _trial(
+            session, number, rung, base, fields, how,
+            nsigma=nsigma, before=before, first=first,
+        )  # fmt: skip
+        trials.append(trial)
     chosen = max(trials, key=lambda trial: (trial.verdict.accepted, _gain(trial)))
     if chosen.verdict.accepted:
         session.best = chosen.best
@@ -115,7 +116,11 @@ def _trial(
     before: State,
     first: State,
 ) -> Trial:
-    """Solve one way, apply, image and judge."""
+    """Solve one way, apply, image and judge.
+
+    Cleaning begins with the model of the best image, cleaned in the same mask: both images of a round then
+    have as many components for what is faint, and the verdict compares the gains alone.
+    """
     solved = solve(session, number, rung, base, fields, how)
     trial = Best(
         [*base.tables, solved.caltable.name],
@@ -127,9 +132,11 @@ def _trial(
     if solved.failed_fraction >= 1:
         return Trial(solved, trial, None, None, Verdict(False, "all solutions failed"))
     apply_tables(session, trial)
-    imaging.remove_products(session.name(trial.imagename))
     like = read_image(session.imaging.image(session.name("first")))
-    state.clean(session, trial.imagename, trial.tables, nsigma=nsigma, like=like)
+    state.clean(
+        session, trial.imagename, trial.tables, nsigma=nsigma, like=like,
+        model_of=session.best.imagename,
+    )  # fmt: skip
     after = state.state_of(session, trial.imagename)
     moved = state.shift_arcsec(session, trial.imagename)
     verdict = judge(
@@ -204,7 +211,7 @@ def ways(session: Session, rung: snr.Rung, base: Best) -> tuple[list[How], dict[
         minimum = options.minblperant or snr.recommended_minblperant(
             len(session.found.antennas), calmode=rung.calmode
         )
-        rows = np.arange(session.work.n_rows)
+        rows = ms.every_row(session.work)
         longest = flux.longest_cut_m(session.work, rows, session.found.antennas.tolist(), minimum)
         cut = min(lacking, longest)
         log.info(
@@ -218,7 +225,7 @@ def ways(session: Session, rung: snr.Rung, base: Best) -> tuple[list[How], dict[
 
 def check_model(session: Session) -> dict[str, Any]:
     """Compare the corrected data with the model by baseline length: what the sidecar says (tip 3)."""
-    rows = np.arange(session.work.n_rows)
+    rows = ms.every_row(session.work)
     channels = session.info.channels(session.selection)
     ratios = flux.data_over_model(session.work, rows, channels, session.found.max_uv_m)
     return {
@@ -239,17 +246,21 @@ def open_mask(session: Session, number: int, before: State) -> float:
     nsigma = options.nsigma or imaging.depth(before.figures.dynamic_range)
     best = session.name(session.best.imagename)
     grown = session.mask
+    image = read_image(session.imaging.image(best))
     if options.mask is None:
         sigma = max(options.mask_threshold, 2 * options.mask_threshold * MASK_STEP**number)
-        grown = imaging.grow_mask(read_image(session.imaging.image(best)), session.mask, sigma)
+        grown = imaging.grow_mask(image, session.mask, sigma)
         if session.left_out is not None:
             grown &= ~session.left_out
-    if grown.sum() > session.mask.sum() or nsigma < session.best.nsigma:
+    added = grown & ~session.mask
+    if added.any() or nsigma < session.best.nsigma:
         session.mask = grown
         apply_tables(session, session.best)
+        doubtful = imaging.doubtful_jy(image, session.imaging.psf(best), added)
         state.clean(
-            session, session.best.imagename, session.best.tables, nsigma=nsigma, resume=True
-        )
+            session, session.best.imagename, session.best.tables, nsigma=nsigma,
+            resume=not added.any(), model_of=session.best.imagename, doubtful_jy=doubtful,
+        )  # fmt: skip
         session.best.nsigma = nsigma
     return nsigma
 
@@ -268,7 +279,7 @@ def write_model(session: Session, number: int) -> None:
             plane: modelcol.read_models(models, stokes=plane, may_be_empty=True)
             for plane in session.imaging.polarised
         },
-        rows=np.arange(session.work.n_rows),
+        rows=ms.every_row(session.work),
         pb=read_image(session.imaging.pb(best)) if session.imaging.is_mosaic else None,
     )
 
@@ -312,5 +323,5 @@ def apply_tables(session: Session, wanted: Best, *, applymode: str | None = None
 def reset_corrected(session: Session) -> None:
     """Copy DATA of the working copy to its CORRECTED_DATA."""
     with ms.opened(session.work.path, write=True) as main:
-        for _, chunk in ms.chunks(main, session.work, np.arange(session.work.n_rows)):
+        for _, chunk in ms.chunks(main, session.work, ms.every_row(session.work)):
             ms.put(main, "CORRECTED_DATA", chunk, ms.get(main, "DATA", chunk))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import image_record, imaging, snr
+from peelkit.core import image_record, imagers, imaging, restart, reuse, snr
 from peelkit.core.imaging import Target
 from peelkit.core.measure import measure, shift_pixels
 from peelkit.core.verdict import Limits, State, Verdict
@@ -94,6 +94,7 @@ class Session:
     fields: list[int]
     imaging: engine.Imaging
     casa: engine.Casa
+    imager: imagers.Imager
     refants: list[str]
     progress: Progress
     best: Best = field(default_factory=Best)
@@ -135,18 +136,56 @@ def clean(
     nsigma: float,
     like: Image | None = None,
     resume: bool = False,
+    model_of: str | None = None,
+    doubtful_jy: float = 0.0,
 ) -> None:
-    """Image the corrected data, to which ``tables`` were applied, in the present mask."""
+    """Image the corrected data, to which ``tables`` were applied, in the present mask.
+
+    Parameters
+    ----------
+    resume : bool
+        Go on with the own model and residual.
+    model_of : str, optional
+        Image whose model cleaning begins with, which may be the own.
+    doubtful_jy : float
+        Components of that model that are left out, see `restart.drop_doubtful`.
+    """
     started = time.time()
+    name = session.name(imagename)
+    mark = reuse.mark(session.work, np.arange(session.work.n_rows))
+    psf_there = False
+    if not resume:
+        psf_there = _begin(session, imagename, model_of, mark)
+        if model_of is not None:
+            restart.drop_doubtful(name, session.imaging, doubtful_jy)
     imaging.clean_in_mask(
-        session.casa, session.target, session.name(imagename), session.imaging, session.mask,
-        datacolumn="corrected", nsigma=nsigma, like=like, resume=resume,
+        session.imager, session.target, name, session.imaging, session.mask,
+        datacolumn="corrected", nsigma=nsigma, like=like, resume=resume, psf_there=psf_there,
     )  # fmt: skip
-    record_image(session, imagename, tables, nsigma=nsigma, started=started)
+    record_image(session, imagename, tables, nsigma=nsigma, started=started, mark=mark)
+
+
+def _begin(session: Session, imagename: str, model_of: str | None, mark: str) -> bool:
+    """Put in place what need not be made: the model, and the PSF; returns whether that is there."""
+    name = session.name(imagename)
+    if model_of == imagename:
+        return image_record.read(session.imaging.image(name)).mark == mark
+    imaging.remove_products(name)
+    if model_of is not None:
+        reuse.take_model(session.name(model_of), name, session.imaging)
+    first = image_record.read(session.imaging.image(session.name("first")))
+    # Gains change the visibilities; the PSF only with flags, and with the weights (calwt).
+    return first.mark == mark and reuse.take_psf(first.imagename, name, session.imaging)
 
 
 def record_image(
-    session: Session, imagename: str, tables: list[str], *, nsigma: float, started: float
+    session: Session,
+    imagename: str,
+    tables: list[str],
+    *,
+    nsigma: float,
+    started: float,
+    mark: str | None = None,
 ) -> None:
     """Leave a sidecar beside an image, from which the same can be made of another column."""
     image_record.write(
@@ -156,8 +195,9 @@ def record_image(
         selection=replace(session.selection, field=session.field),
         column="CORRECTED_DATA" if tables else session.info.data_column(session.options.datacolumn),
         nsigma=nsigma,
-        engine=session.casa.engine(),
+        engine=session.imager.engine(),
         started=started,
+        mark=mark or reuse.mark(session.work, np.arange(session.work.n_rows)),
     )
 
 
@@ -186,7 +226,7 @@ def state_of(session: Session, imagename: str) -> State:
     """Figures of one of the images, with the present mask."""
     image = read_image(session.imaging.image(session.name(imagename)))
     if image.beam is None:
-        raise DataError(f"{image.path}: CASA fitted no beam; is there enough unflagged data?")
+        raise DataError(f"{image.path}: no beam was fitted; is there enough unflagged data?")
     return State(measure(image, session.mask), image.beam, image.cell_arcsec)
 
 

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import imaging, snr, snr_physics, weights
+from peelkit.core import imagers, imaging, snr, snr_physics, weights
 from peelkit.core.measure import measure
-from peelkit.engines.casa import Casa
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
 from peelkit.io.image import Image, read_image
@@ -262,13 +261,17 @@ def make_first_image(
 ) -> tuple[float, float, dict[str, Any]]:
     """Peak and rms of a first image made for the purpose, in a scratch folder; and the engine's record."""
     settled, warnings = imaging.choose(info, found, options.choices, spws=found.spws(field))
+    imagers.check(settled, info, [field], selection.spw)
     for warning in warnings:
         log.info("%s", warning)
     progress.stage("making a first image")
     ms.refuse_if_locked(info.path)
-    with tempfile.TemporaryDirectory(prefix="peelkit-") as scratch, Casa(log_path) as casa:
+    with (
+        tempfile.TemporaryDirectory(prefix="peelkit-") as scratch,
+        imagers.opened(settled.imager, log_path) as imager,
+    ):
         cleaned = imaging.first_image(
-            casa,
+            imager,
             imaging.Target(info.path, str(field), selection.spw),
             Path(scratch) / "first",
             settled,
@@ -277,7 +280,7 @@ def make_first_image(
             nsigma=5.0,
         )
         figures = measure(cleaned.image, cleaned.mask)
-        return figures.peak_jy_beam, figures.rms_jy_beam, casa.engine()
+        return figures.peak_jy_beam, figures.rms_jy_beam, imager.engine()
 
 
 def physics(

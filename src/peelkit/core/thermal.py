@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit.core import imagers
 from peelkit.core.dd_gate import Noise, scatter
 from peelkit.core.image_record import ImageRecord
 from peelkit.core.primary_beam import Beam
@@ -388,7 +389,9 @@ def rms(
         return mosaic_rms(
             info, first, second, owners, all_freqs, middle, imaging.nterms, grid=mosaic
         )
-    return taylor_rms(first, second, all_freqs / middle - 1, imaging.nterms)
+    # WSClean's image is the first term's components with the residual of the whole band.
+    terms = 1 if imaging.imager == imagers.WSCLEAN else imaging.nterms
+    return taylor_rms(first, second, all_freqs / middle - 1, terms)
 
 
 def mosaic_rms(

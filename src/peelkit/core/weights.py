@@ -180,7 +180,7 @@ def reweigh(
     DataError
         If statwt would flag more than `MOST_FLAGGED` of the unflagged data.
     """
-    rows = np.arange(work.n_rows)
+    rows = ms.every_row(work)
     every = {n: [(0, spw.freq_hz.size - 1)] for n, spw in enumerate(work.spws)}
     looked = {**every, **(channels or {})}
     before = check(work, rows, column=column, channels=looked)
@@ -227,7 +227,7 @@ def unflagged(work: ms.MsInfo) -> int:
     """Samples that neither FLAG nor FLAG_ROW takes away."""
     total = 0
     with ms.opened(work.path) as main:
-        for _, chunk in ms.chunks(main, work, np.arange(work.n_rows), bytes_per_sample=2):
+        for _, chunk in ms.chunks(main, work, ms.every_row(work), bytes_per_sample=2):
             flag = ms.get(main, "FLAG", chunk) | ms.get(main, "FLAG_ROW", chunk)[:, None, None]
             total += int((~flag).sum())
     return total
@@ -245,7 +245,7 @@ def _mend(work: ms.MsInfo, *, derived: bool) -> int:
     capped = 0
     with ms.opened(work.path, write=True) as main:
         spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM")
-        for description, chunk in ms.chunks(main, work, np.arange(work.n_rows)):
+        for description, chunk in ms.chunks(main, work, ms.every_row(work)):
             weight, good = _weight(main, chunk, derived=derived)
             new = np.where(good, weight, 0)
             if typical is not None:
@@ -283,7 +283,7 @@ def _typical(work: ms.MsInfo) -> dict[int, NDArray[np.float64]]:
     """Typical weight of each baseline, shape (antenna, antenna, corr), by data description."""
     sums: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     with ms.opened(work.path) as main:
-        for description, chunk in ms.chunks(main, work, np.arange(work.n_rows)):
+        for description, chunk in ms.chunks(main, work, ms.every_row(work)):
             weight, good = _weight(main, chunk, derived=True)
             shape = (len(work.antennas), len(work.antennas), weight.shape[1])
             total, count = sums.setdefault(description.id, (np.zeros(shape), np.zeros(shape)))

@@ -20,6 +20,8 @@ from peelkit.io import ms
 
 STATE = "state.json"
 
+LOGS = ("casa.log", "wsclean.log")
+
 
 @dataclass
 class Workspace:
@@ -82,7 +84,7 @@ class Workspace:
             for path in self.folder.iterdir():
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
-                elif path != self.log:
+                elif path.name not in LOGS:
                     path.unlink(missing_ok=True)
             raise
 
@@ -151,29 +153,11 @@ def open_workspace(folder: Path, mark: str, *, overwrite: bool) -> tuple[Workspa
         If the folder holds something else and may not be replaced.
     """
     workspace = Workspace(folder, mark)
-    state_file = folder / STATE
-    if state_file.exists():
-        try:
-            state = json.loads(state_file.read_text("utf-8"))
-        except ValueError:
-            state = {}
-        if state.pop("fingerprint", None) == mark:
-            workspace.state = state
-            return workspace, state.get("stage") == "rounds"
-        if not overwrite:
-            raise DataError(
-                f"{folder}: holds an interrupted run with other parameters or data; run it again "
-                "with the same to go on, or with --overwrite to start anew."
-            )
-    # A run that was refused leaves CASA's log, which is nothing to lose.
-    if folder.exists() and any(item.name != "casa.log" for item in folder.iterdir()):
-        if not overwrite:
-            raise DataError(f"{folder}: exists; give another --out, or --overwrite to replace it.")
-        if not (folder / "casa.log").exists():
-            raise DataError(
-                f"{folder}: not a folder of peelkit selfcal (no casa.log), so it is not deleted; "
-                "give another --out."
-            )
+    state = check_folder(folder, mark, overwrite=overwrite)
+    if state is not None:
+        workspace.state = state
+        return workspace, state.get("stage") == "rounds"
+    if _has_results(folder):
         shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,6 +169,43 @@ def open_workspace(folder: Path, mark: str, *, overwrite: bool) -> tuple[Workspa
     workspace.state = {"stage": "copying"}
     workspace.save()
     return workspace, False
+
+
+def check_folder(folder: Path, mark: str, *, overwrite: bool) -> dict[str, Any] | None:
+    """State of the interrupted run in ``folder`` that would be gone on with; None if there is none.
+
+    Raises
+    ------
+    DataError
+        If the folder holds something else and may not be replaced.
+    """
+    state_file = folder / STATE
+    if state_file.exists():
+        try:
+            state: dict[str, Any] = json.loads(state_file.read_text("utf-8"))
+        except ValueError:
+            state = {}
+        if state.pop("fingerprint", None) == mark:
+            return state
+        if not overwrite:
+            raise DataError(
+                f"{folder}: holds an interrupted run with other parameters or data; run it again "
+                "with the same to go on, or with --overwrite to start anew."
+            )
+    if _has_results(folder):
+        if not overwrite:
+            raise DataError(f"{folder}: exists; give another --out, or --overwrite to replace it.")
+        if not (folder / "casa.log").exists():
+            raise DataError(
+                f"{folder}: not a folder of peelkit selfcal (no casa.log), so it is not deleted; "
+                "give another --out."
+            )
+    return None
+
+
+def _has_results(folder: Path) -> bool:
+    # A run that was refused leaves logs, which are nothing to lose.
+    return folder.exists() and any(item.name not in LOGS for item in folder.iterdir())
 
 
 def make_copy(
@@ -222,7 +243,7 @@ def make_copy(
     with ms.opened(workspace.ms, write=True) as main:
         for name in ("MODEL_DATA", "CORRECTED_DATA"):
             ms.add_column(main, name)
-        for _, chunk in ms.chunks(main, copy, np.arange(copy.n_rows)):
+        for _, chunk in ms.chunks(main, copy, ms.every_row(copy)):
             if any(one != other for one, other in (execution_of or {}).items()):
                 ids = ms.get(main, "OBSERVATION_ID", chunk)
                 joined = [(execution_of or {}).get(int(one), int(one)) for one in ids]

@@ -57,9 +57,24 @@ def main() -> None:
         os.dup2(stream, number)
     os.chdir(folder)
     sys.argv = ["goquartical", settings]
-    from quartical.executor import execute
+    from quartical import executor
 
-    execute()
+    if not _turns_feeds(Path(settings)):
+        # A quarter of what a small solve takes (0.2.7): they are read for each antenna.
+        executor.assign_parangle_data = lambda _, groups: groups
+        executor.make_parangle_xds_list = lambda _, groups: [None] * len(groups)
+    executor.execute()
+
+
+def _turns_feeds(settings: Path) -> bool:
+    """Whether a configuration needs the angles of feeds."""
+    sections = json.loads(settings.read_text("utf-8")).values()
+    return any(
+        section.get("apply_p_jones")
+        or section.get("apply_p_jones_inv")
+        or section.get("type") in ("parallactic_angle", "feed_flip")
+        for section in sections
+    )
 
 
 if __name__ == "__main__":

@@ -447,6 +447,8 @@ class Imaging:
         ``I``, or the only parallel hand there is; or several planes, such as ``IQ``.
     phasecenter : str
         Middle of the image, such as ``J2000 12h01m52.4s -18d52m03s``; empty for that of the field.
+    imager : str
+        ``tclean``, or ``wsclean`` (`peelkit.core.imagers`), whose gridder is called ``wgridder``.
     """
 
     imsize: int
@@ -459,6 +461,7 @@ class Imaging:
     niter: int = 20000
     stokes: str = "I"
     phasecenter: str = ""
+    imager: str = "tclean"
 
     @property
     def is_mosaic(self) -> bool:
@@ -522,7 +525,7 @@ def clean(
     psf_there : bool
         The PSF and the sums of weights of ``imagename`` are there, of the same data and weights.
     """
-    if resume:
+    if resume or psf_there:
         # tclean refuses another mask while its own copy of the first is there.
         shutil.rmtree(imagename.with_name(f"{imagename.name}.mask"), ignore_errors=True)
     if imaging.nterms > 1:

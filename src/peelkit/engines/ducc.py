@@ -55,19 +55,53 @@ def predict(
     ndarray of complex128, shape (row, chan)
         Visibilities [Jy].
     """
+    stack = np.array([np.nan_to_num(plane) for plane in planes], dtype=np.float64)
+    ys, xs = np.nonzero(stack.any(axis=0))
+    return predict_pixels(
+        xs, ys, stack[:, ys, xs], weights, cell_rad=cell_rad, centre_pixel=centre_pixel,
+        uvw_m=uvw_m, freq_hz=freq_hz, epsilon=epsilon,
+    )  # fmt: skip
+
+
+def predict_pixels(
+    xs: NDArray[np.int64],
+    ys: NDArray[np.int64],
+    values: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    *,
+    cell_rad: tuple[float, float],
+    centre_pixel: tuple[float, float],
+    uvw_m: NDArray[np.float64],
+    freq_hz: NDArray[np.float64],
+    epsilon: float = EPSILON,
+    threads: int = 0,
+) -> NDArray[np.complex128]:
+    """The same from the pixels that are not zero, on a grid that is cut to them.
+
+    Parameters
+    ----------
+    xs, ys : ndarray of int, shape (pixel,)
+        Which.
+    values : ndarray, shape (plane, pixel)
+        Their values in each plane [Jy].
+    weights, cell_rad, centre_pixel, uvw_m, freq_hz, epsilon
+        See `predict`.
+    threads : int
+        0 is one for each core.
+    """
     from ducc0.wgridder import dirty2vis
 
-    total = np.zeros((uvw_m.shape[0], freq_hz.size), dtype=np.complex128)
-    for plane, weight in zip(planes, weights, strict=True):
+    total: NDArray[np.complex128] | None = None
+    shape = (uvw_m.shape[0], freq_hz.size)
+    for plane, weight in zip(values, weights, strict=True):
         used = np.flatnonzero(weight)
         if used.size == 0 or not np.any(plane):
             continue
-        image, shift = _even(np.nan_to_num(plane), centre_pixel)
+        image, shift = _cutout(xs, ys, plane, centre_pixel)
         vis = dirty2vis(
             uvw=np.ascontiguousarray(uvw_m),
             freq=np.ascontiguousarray(freq_hz[used]),
-            # ducc0 wants [l, m]; l grows with falling x, which flips the first axis' sign.
-            dirty=np.ascontiguousarray(image.T, dtype=np.float64),
+            dirty=image,
             pixsize_x=cell_rad[0],
             pixsize_y=cell_rad[1],
             center_x=shift[0] * cell_rad[0],
@@ -76,10 +110,20 @@ def predict(
             do_wgridding=True,
             flip_v=True,
             divide_by_n=False,
-            nthreads=cores(),
+            nthreads=threads or cores(),
         )
-        total[:, used] += weight[used] * vis
-    return total
+        if np.any(weight[used] != 1):
+            vis *= weight[used]
+        if total is None and used.size == freq_hz.size:
+            total = vis
+            continue
+        if total is None:
+            total = np.zeros(shape, dtype=np.complex128)
+        if used.size == freq_hz.size:
+            total += vis
+        else:
+            total[:, used] += vis
+    return np.zeros(shape, dtype=np.complex128) if total is None else total
 
 
 def taylor_weights(
@@ -90,18 +134,22 @@ def taylor_weights(
     return np.asarray(x[None, :] ** np.arange(count)[:, None])
 
 
-def _even(
-    plane: NDArray[Any], centre: tuple[float, float]
-) -> tuple[NDArray[Any], tuple[float, float]]:
-    """Cut to the model's bounding box, with even sides; gives the offset of its middle [pixel].
+def _cutout(
+    xs: NDArray[np.int64],
+    ys: NDArray[np.int64],
+    values: NDArray[np.float64],
+    centre: tuple[float, float],
+) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Image [l, m] of the pixels' bounding box, with even sides; the offset of its middle [pixel].
 
-    ducc0 counts from the middle pixel n/2 of an even image.
+    ducc0 counts from the middle pixel n/2 of an even image, and wants l first, which grows with falling x:
+    that flips the first axis' sign.
     """
-    ys, xs = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
-    low_x, high_x = int(xs[0]), int(xs[-1]) + 1
-    low_y, high_y = int(ys[0]), int(ys[-1]) + 1
-    width = max(MIN_SIZE, high_x - low_x + (high_x - low_x) % 2)
-    height = max(MIN_SIZE, high_y - low_y + (high_y - low_y) % 2)
-    cut = np.zeros((height, width))
-    cut[: high_y - low_y, : high_x - low_x] = plane[low_y:high_y, low_x:high_x]
+    low_x, low_y = int(xs.min()), int(ys.min())
+    width, height = (
+        max(MIN_SIZE, extent + extent % 2)
+        for extent in (int(xs.max()) + 1 - low_x, int(ys.max()) + 1 - low_y)
+    )
+    cut = np.zeros((width, height))
+    cut[xs - low_x, ys - low_y] = values
     return cut, (low_x + width / 2 - centre[0], low_y + height / 2 - centre[1])

@@ -6,6 +6,7 @@ touched. What it does with the gains' data on disk is in `peelkit.io.gains`.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
@@ -338,6 +339,14 @@ def ready() -> Iterator[None]:
     finally:
         process, _worker = _worker, None
         _end(process)
+
+
+def keep() -> None:
+    """Start it if there is none, for all solves of this process: a worker that gets one solve after the other."""
+    global _worker
+    if _worker is None or _worker.poll() is not None:
+        _worker = _start()
+        atexit.register(_end, _worker)
 
 
 def _start() -> subprocess.Popen[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,17 +76,88 @@ def read_gains(folder: Path, term: str) -> list[TermGains]:
     return [_read(path) for path in groups]
 
 
-def write_gains(folder: Path, changed: TermGains) -> None:
-    """Replace gains and parameters of one term, field and spw below QuartiCal's gain directory."""
-    for path in _groups(folder, changed.term):
-        with _zarr(path, "r+") as group:
-            if (group.attrs["FIELD_ID"], group.attrs["DATA_DESC_ID"]) == (
-                changed.field,
-                changed.ddid,
-            ):
-                group["gains"][:] = changed.gains
-                if changed.params is not None:
-                    group["params"][:] = changed.params
+def write_gains(folder: Path, groups: Sequence[TermGains], term: str) -> None:
+    """Put groups in place of those of ``term`` below QuartiCal's gain directory, as it writes them.
+
+    What they do not say, such as names of antennas, is that of the first group that was there.
+    """
+    old = _groups(folder, term)[0]
+    fresh = folder / f"{term}.written"
+    shutil.rmtree(fresh, ignore_errors=True)
+    with _zarr(old, "r") as model:
+        names = {name: model[name][:] for name in ("antenna", "direction", "correlation")}
+        words = dict(model.attrs)
+        dims = {name: dict(array.attrs) for name, array in model.arrays()}
+    for number, one in enumerate(groups):
+        _write(fresh / f"{term}_{number}", {**names, **_arrays(one)}, words, dims, one)
+    shutil.rmtree(folder / term)
+    fresh.rename(folder / term)
+
+
+def _arrays(one: TermGains) -> dict[str, NDArray[Any]]:
+    values: dict[str, NDArray[Any]] = {
+        "gains": one.gains,
+        "gain_flags": one.flags.astype(np.int8),
+        "gain_time": one.time_s,
+        "gain_freq": one.freq_hz,
+        "conv_perc": one.converged,
+        "conv_iter": one.iterations,
+        "time_chunk": np.arange(one.converged.shape[0]),
+        "freq_chunk": np.arange(one.converged.shape[1]),
+    }
+    if one.params is not None:
+        # One solution for some channels.
+        first = np.arange(one.params.shape[1]) * one.gains.shape[1] // one.params.shape[1]
+        values |= {
+            "params": one.params,
+            "param_flags": one.flags[:, first].astype(np.int8),
+            "param_time": one.time_s,
+            "param_freq": one.freq_hz[first],
+            "param_name": np.array(one.param_names),
+        }
+    elif np.any(one.information):
+        values["jhj"] = one.information.astype(np.complex128)
+    return values
+
+
+def _write(
+    path: Path,
+    arrays: Mapping[str, NDArray[Any]],
+    words: Mapping[str, Any],
+    dims: Mapping[str, Mapping[str, Any]],
+    one: TermGains,
+) -> None:
+    """One group, version 2, each array in one chunk as it is: zarr itself takes 30 ms for a group."""
+    path.mkdir(parents=True)
+    (path / ".zgroup").write_text('{"zarr_format": 2}', "utf-8")
+    chunks: dict[str, list[int]] = {}
+    for name, values in arrays.items():
+        folder = path / name
+        folder.mkdir()
+        shape = list(values.shape)
+        header = {
+            "zarr_format": 2, "shape": shape, "chunks": shape, "dtype": values.dtype.str,
+            "compressor": None, "fill_value": None, "order": "C", "filters": None,
+        }  # fmt: skip
+        (folder / ".zarray").write_text(json.dumps(header), "utf-8")
+        told = dims.get(name, {})
+        (folder / ".zattrs").write_text(json.dumps(told), "utf-8")
+        (folder / ".".join("0" * len(shape))).write_bytes(np.ascontiguousarray(values).tobytes())
+        along = told.get("_ARRAY_DIMENSIONS", ())
+        chunks |= {dim: [n] for dim, n in zip(along, shape, strict=False)}
+    (path / ".zattrs").write_text(
+        json.dumps(
+            {
+                **words,
+                "FIELD_ID": one.field,
+                "FIELD_NAME": "",
+                "DATA_DESC_ID": one.ddid,
+                "GAIN_SPEC": [[n] for n in one.gains.shape],
+                "__daskms_zarr_attr__": {"chunks": chunks},
+            }
+        ),
+        "utf-8",
+    )
 
 
 def _groups(folder: Path, term: str) -> list[Path]:

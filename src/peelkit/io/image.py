@@ -280,7 +280,8 @@ def _frame(header: fits.Header) -> BaseCoordinateFrame:
     return ICRS()
 
 
-_CASA_FRAMES = {
+# FITS' words, RADESYS and EQUINOX, for the direction frames that images can have.
+CASA_FRAMES = {
     "J2000": ("FK5", 2000.0),
     "ICRS": ("ICRS", None),
     "B1950": ("FK4", 1950.0),
@@ -338,9 +339,9 @@ def _degrees(quantity: dict[str, Any]) -> float:
 
 def _direction_header(header: fits.Header, entry: dict[str, Any]) -> None:
     system = str(entry["system"])
-    if system not in _CASA_FRAMES:
-        raise DataError(f"direction frame {system}: not one of {', '.join(_CASA_FRAMES)}.")
-    radesys, equinox = _CASA_FRAMES[system]
+    if system not in CASA_FRAMES:
+        raise DataError(f"direction frame {system}: not one of {', '.join(CASA_FRAMES)}.")
+    radesys, equinox = CASA_FRAMES[system]
     names = ("GLON", "GLAT") if system == "GALACTIC" else ("RA--", "DEC-")
     scale = [180 / math.pi if unit == "rad" else 1.0 for unit in entry["units"]]
     header["WCSAXES"] = 2

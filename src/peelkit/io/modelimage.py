@@ -95,3 +95,11 @@ def tclean_arguments(path: Path) -> dict[str, Any]:
             except (ValueError, SyntaxError):
                 found[key] = value
     return found
+
+
+def blank_pixels(path: Path, drop: NDArray[np.bool_]) -> None:
+    """Set the pixels ``drop``, shape (ny, nx), of a CASA image to 0 in all planes."""
+    with opened(path, write=True) as main:
+        planes = main.getcell("map", 0)
+        planes[..., drop] = 0
+        main.putcell("map", 0, planes)

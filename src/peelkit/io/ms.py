@@ -23,12 +23,10 @@ import numpy as np
 from casacore.tables import makecoldesc, maketabdesc, table
 from numpy.typing import NDArray
 
-from peelkit import __version__
+from peelkit import __version__, memory
 from peelkit.errors import DataError
+from peelkit.io import rownumbers
 from peelkit.selection import Selection, parse_ids, parse_spw
-
-# Rows are read and written in pieces of about this size, whatever the size of the MS.
-CHUNK_BYTES = 64 * 2**20
 
 # How long another process may keep its lock before we give up.
 LOCK_WAIT_S = 10
@@ -203,8 +201,10 @@ def read_info(path: Path) -> MsInfo:
             )
         columns = frozenset(main.colnames())
         n_rows = main.nrows()
-        scans = tuple(int(scan) for scan in np.unique(main.getcol("SCAN_NUMBER"))) if n_rows else ()
-    with opened(path / "ANTENNA") as sub:
+        # Of an MS that refers to another they are the other's.
+        folder = Path(str(main.getkeyword("ANTENNA")).removeprefix("Table: ")).parent
+        scans = distinct(main, "SCAN_NUMBER")
+    with opened(folder / "ANTENNA") as sub:
         antennas = tuple(
             Antenna(
                 number,
@@ -223,9 +223,9 @@ def read_info(path: Path) -> MsInfo:
                 )
             )
         )
-    with opened(path / "FIELD") as sub:
+    with opened(folder / "FIELD") as sub:
         fields = tuple(_field(sub, row) for row in range(sub.nrows()))
-    with opened(path / "SPECTRAL_WINDOW") as sub:
+    with opened(folder / "SPECTRAL_WINDOW") as sub:
         spws = tuple(
             Spw(
                 row,
@@ -239,12 +239,12 @@ def read_info(path: Path) -> MsInfo:
             )
             for row in range(sub.nrows())
         )
-    with opened(path / "POLARIZATION") as sub:
+    with opened(folder / "POLARIZATION") as sub:
         polarizations = [
             tuple(STOKES.get(int(code), str(code)) for code in sub.getcell("CORR_TYPE", row))
             for row in range(sub.nrows())
         ]
-    with opened(path / "DATA_DESCRIPTION") as sub:
+    with opened(folder / "DATA_DESCRIPTION") as sub:
         descriptions = tuple(
             DataDescription(number, int(spw), polarizations[int(pol)])
             for number, (spw, pol) in enumerate(
@@ -252,10 +252,18 @@ def read_info(path: Path) -> MsInfo:
             )
         )
     telescope = ""
-    with opened(path / "OBSERVATION") as sub:
+    with opened(folder / "OBSERVATION") as sub:
         if sub.nrows():
             telescope = str(sub.getcell("TELESCOPE_NAME", 0))
     return MsInfo(path, n_rows, columns, antennas, fields, spws, descriptions, scans, telescope)
+
+
+def distinct(main: table, column: str) -> tuple[int, ...]:
+    """Values of a column of ids, ascending."""
+    found: set[int] = set()
+    for start, count in row_ranges(main.nrows(), 8):
+        found.update(np.unique(main.getcol(column, start, count)).tolist())
+    return tuple(sorted(found))
 
 
 def _field(sub: table, row: int) -> Field:
@@ -365,7 +373,7 @@ def refuse_if_locked(path: Path) -> None:
 
 
 def select_rows(info: MsInfo, selection: Selection) -> NDArray[np.int64]:
-    """Row numbers of the selected fields, spws, scans and antennas, ascending.
+    """Row numbers of the selected fields, spws, scans and antennas, ascending; see `peelkit.io.rownumbers`.
 
     Raises
     ------
@@ -376,7 +384,7 @@ def select_rows(info: MsInfo, selection: Selection) -> NDArray[np.int64]:
     spws = set(info.channels(selection))
     scans = info.scan_numbers(selection)
     ddids = [item.id for item in info.data_descriptions if item.spw in spws]
-    pieces = []
+    selected = np.zeros(info.n_rows, dtype=bool)
     with opened(info.path) as main:
         for start, count in row_ranges(info.n_rows, 64):
             keep = np.isin(main.getcol("FIELD_ID", start, count), fields)
@@ -387,19 +395,28 @@ def select_rows(info: MsInfo, selection: Selection) -> NDArray[np.int64]:
                 chosen = parse_ids(selection.antenna, names, kind="antenna")
                 keep &= np.isin(main.getcol("ANTENNA1", start, count), chosen)
                 keep &= np.isin(main.getcol("ANTENNA2", start, count), chosen)
-            pieces.append(start + np.flatnonzero(keep))
-    rows = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
-    if rows.size == 0:
+            selected[start : start + count] = keep
+    if not selected.any():
         raise DataError(
             f"{info.path}: no rows for field={selection.field!r} spw={selection.spw!r} "
             f"scan={selection.scan!r}; see the fields and scans with listobs."
         )
-    return rows
+    return rownumbers.where(selected)
+
+
+def every_row(info: MsInfo) -> NDArray[np.int64]:
+    """Numbers of all rows."""
+    return rownumbers.every(info.n_rows)
+
+
+def other_rows(info: MsInfo, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the rows that are not among ``rows``."""
+    return rownumbers.others(info.n_rows, rows)
 
 
 def row_ranges(n_rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
-    """Start and count of consecutive chunks of rows of about `CHUNK_BYTES`."""
-    step = max(1, min(n_rows, CHUNK_BYTES // max(1, row_bytes)))
+    """Start and count of consecutive chunks of rows of about `peelkit.memory.chunk_bytes`."""
+    step = max(1, min(n_rows, memory.ROW_WINDOW, memory.chunk_bytes() // max(1, row_bytes)))
     for start in range(0, n_rows, step):
         yield start, min(step, n_rows - start)
 
@@ -407,19 +424,18 @@ def row_ranges(n_rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
 def chunks(
     main: table, info: MsInfo, rows: NDArray[np.int64], *, bytes_per_sample: int = 24
 ) -> Iterator[tuple[DataDescription, NDArray[np.int64]]]:
-    """Split ``rows`` by data description into chunks of bounded memory.
+    """Split ``rows``, ascending, by data description into chunks of bounded memory.
 
-    Cells of one chunk have one shape, so that its columns can be read as arrays.
+    Cells of one chunk have one shape, so that its columns can be read as arrays. The data descriptions
+    come one after the other within each of `peelkit.io.rownumbers.windows`.
     """
-    ddids = np.concatenate(
-        [main.getcol("DATA_DESC_ID", start, count) for start, count in row_ranges(main.nrows(), 8)]
-    )[rows]
-    for description in info.data_descriptions:
-        mine = rows[ddids == description.id]
-        n_chan = len(info.spws[description.spw].freq_hz)
-        row_bytes = n_chan * len(description.correlations) * bytes_per_sample + 200
-        for start, count in row_ranges(mine.size, row_bytes):
-            yield description, mine[start : start + count]
+    for _, window, ddids in rownumbers.windows(main, rows):
+        for description in info.data_descriptions:
+            mine = window[ddids == description.id]
+            n_chan = len(info.spws[description.spw].freq_hz)
+            row_bytes = n_chan * len(description.correlations) * bytes_per_sample + 200
+            for start, count in row_ranges(mine.size, row_bytes):
+                yield description, mine[start : start + count]
 
 
 def get(main: table, column: str, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -502,10 +518,16 @@ def copy_rows(
         # CASA insists on FLAG_CATEGORY; it has no cells and costs nothing.
         names += [name for name in ("FLAG_CATEGORY",) if name in main.colnames()]
         # The backslash lets a column have the name of a word of TaQL, such as ALL.
-        selected = main.selectrows(rows).select(",".join(rf"\{name}" for name in names))
-        copy = selected.copy(str(target), deep=True)
-        copy.close()
-        selected.close()
+        wanted = ",".join(rf"\{name}" for name in names)
+        # A selection has 8 bytes for each row, several times over: rows go over in windows.
+        for start in range(0, rows.size, memory.ROW_WINDOW):
+            selected = main.selectrows(rows[start : start + memory.ROW_WINDOW]).select(wanted)
+            if start == 0:
+                selected.copy(str(target), deep=True).close()
+            else:
+                with opened(target, write=True) as copy:
+                    selected.copyrows(copy)
+            selected.close()
     if data_column != "DATA":
         with opened(target, write=True) as main:
             main.renamecol(data_column, "DATA")

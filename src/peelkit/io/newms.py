@@ -99,7 +99,14 @@ def require_space(path: Path, n_bytes: int) -> None:
         )
 
 
-def write(path: Path, layout: Layout, blocks: Iterable[Mapping[str, NDArray[Any]]]) -> int:
+def write(
+    path: Path,
+    layout: Layout,
+    blocks: Iterable[Mapping[str, NDArray[Any]]],
+    *,
+    models: Sequence[str] = (),
+    spectrum: bool = False,
+) -> int:
     """Write an MS, in place of one that is there; returns the number of rows.
 
     It is made under another name beside it: a run that is killed leaves nothing, or the old one.
@@ -112,12 +119,21 @@ def write(path: Path, layout: Layout, blocks: Iterable[Mapping[str, NDArray[Any]
         What the subtables say.
     blocks : iterable of mappings
         Consecutive rows by column; the first axis is the row, the others as in the MS.
+    models : sequence of str
+        Further columns like DATA.
+    spectrum : bool
+        There is WEIGHT_SPECTRUM too.
     """
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         made = Path(folder) / "new.ms"
         n_row = 0
-        data = makearrcoldesc("DATA", 0j, valuetype="complex", ndim=2)
-        main = default_ms(str(made), maketabdesc([data]), _storage(layout))
+        columns = [
+            makearrcoldesc(name, 0j, valuetype="complex", ndim=2) for name in ("DATA", *models)
+        ]
+        if spectrum:
+            columns.append(makearrcoldesc("WEIGHT_SPECTRUM", 0.0, valuetype="float", ndim=2))
+        also = (*models, *(["WEIGHT_SPECTRUM"] if spectrum else []))
+        main = default_ms(str(made), maketabdesc(columns), _storage(layout, also))
         try:
             for block in blocks:
                 count = len(block["TIME"])
@@ -137,7 +153,7 @@ def write(path: Path, layout: Layout, blocks: Iterable[Mapping[str, NDArray[Any]
     return n_row
 
 
-def _storage(layout: Layout) -> dict[str, Any]:
+def _storage(layout: Layout, also: Sequence[str]) -> dict[str, Any]:
     """Storage managers: all that is read in bulk is tiled, so that a chunk of rows is few reads."""
     n_chan, n_corr = len(layout.spws[0]), len(layout.correlations)
     tiles = {
@@ -146,6 +162,7 @@ def _storage(layout: Layout) -> dict[str, Any]:
         "WEIGHT": ("TiledShapeStMan", [n_corr]),
         "SIGMA": ("TiledShapeStMan", [n_corr]),
         "UVW": ("TiledColumnStMan", [3]),
+        **{name: ("TiledShapeStMan", [n_corr, n_chan]) for name in also},
     }
     rows = max(1, TILE_BYTES // (8 * n_chan * n_corr))
     return {

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma
 
-from peelkit.io import ms
+from peelkit.io import ms, rownumbers
 from peelkit.io.usable import usable_weights
 
 # Rows of one data description that are looked at, at most: the scatter needs no more.
@@ -116,11 +116,9 @@ def _sample(main: Any, info: ms.MsInfo, rows: NDArray[np.int64]) -> NDArray[np.i
     fewest = len(info.data_descriptions) * MOST_ROWS
     if rows.size <= fewest:
         return rows
-    times = np.concatenate(
-        [main.getcol("TIME", start, count) for start, count in ms.row_ranges(main.nrows(), 8)]
-    )[rows]
-    pair = np.unique(times, return_inverse=True)[1] // 2
-    return rows[pair % math.ceil(rows.size / fewest) == 0]
+    times = rownumbers.times(main, rows)
+    pair = np.arange(times.size) // 2
+    return rownumbers.at_times(main, rows, times[pair % math.ceil(rows.size / fewest) == 0])
 
 
 def _add_chunk(

@@ -1,22 +1,28 @@
-"""A copy of the selected data in which QuartiCal 0.2.7 does not stumble.
+"""The data of a solve as a Measurement Set of their own, in which QuartiCal 0.2.7 does not stumble.
 
 What it stumbles on, all seen by running it: FEED rows that are not one for each antenna; more than
 one POLARIZATION row; data description ids that are not spw ids; NaN; FLAG_ROW without FLAG; and
-thousands of groups, for which fields can be put together.
+thousands of groups. So the copy is made anew: its fields are parts of the data, and its times are counted
+(`peelkit.core.dd_cells`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.io import ms
+from peelkit.io import ms, newms
+
+# Column with the model of direction 0: what is in no direction of its own.
+REST = "REST"
+
+# Times of a copy: any that a computer's clock and QuartiCal take [MJD s].
+FIRST_S, STEP_S = 4.8e9, 10.0
 
 
 @dataclass(frozen=True)
@@ -55,121 +61,93 @@ def families(info: ms.MsInfo, ddids: Sequence[int]) -> list[Family]:
     ]
 
 
-def make_solve_copy(
-    info: ms.MsInfo,
-    target: Path,
-    rows: NDArray[np.int64],
-    family: Family,
-    *,
-    data_column: str,
-    models: Sequence[str],
-    scans: NDArray[np.int64],
-    combine_fields: bool,
-    weight_scale: Mapping[int, float],
-) -> None:
-    """Copy ``rows``, all of one family, to a new MS at ``target``.
+@dataclass(frozen=True)
+class Part:
+    """Rows of one data description of the copy.
 
     Parameters
     ----------
-    models : sequence of str
-        Model columns to take along.
-    scans : ndarray of int, shape (row,)
-        Scan of each of ``rows``, numbered by time: QuartiCal misses the ends of others.
-    combine_fields : bool
-        File all rows under field 0; their models have been predicted for their own fields.
-    weight_scale : mapping of int to float
-        Data description to the factor that makes its weights 1/sigma^2.
+    ddid : int
+        Of the copy.
+    cell, unit, chunk : ndarray of int, shape (row,)
+        Number in time, and what they are filed under as SCAN_NUMBER and FIELD_ID.
+    antenna1, antenna2 : ndarray of int, shape (row,)
+        Antennas.
+    data, flag : ndarray, shape (row, chan, corr)
+        Visibilities and flags.
+    models : mapping of str to ndarray
+        By column, shape of ``data``.
+    weight : ndarray or None, shape of ``data``
+        1 everywhere if None.
     """
-    shutil.rmtree(target, ignore_errors=True)
-    ms.copy_rows(info.path, target, rows, data_column=data_column, also=tuple(models))
-    renumbered = {ddid: number for number, ddid in enumerate(family.ddids)}
-    copy = ms.read_info(target)
-    with ms.opened(target, write=True) as main:
-        spectrum = ms.has_cells(main, "WEIGHT_SPECTRUM")
-        for description, chunk in ms.chunks(main, copy, np.arange(copy.n_rows)):
-            data = ms.get(main, "DATA", chunk)
-            flag = ms.get(main, "FLAG", chunk) | ms.get(main, "FLAG_ROW", chunk)[:, None, None]
-            finite = np.isfinite(data)
-            ms.put(main, "FLAG", chunk, flag | ~finite)
-            if not finite.all():
-                ms.put(main, "DATA", chunk, np.where(finite, data, 0))
-            scale = weight_scale[description.id]
-            for name in ("WEIGHT", *(("WEIGHT_SPECTRUM",) if spectrum else ())):
-                ms.put(main, name, chunk, ms.get(main, name, chunk) * np.float32(scale))
-        for start, count in ms.row_ranges(copy.n_rows, 64):
-            old = main.getcol("DATA_DESC_ID", start, count)
-            table = np.array([renumbered.get(n, -1) for n in range(max(renumbered) + 1)])
-            main.putcol("DATA_DESC_ID", table[old].astype(old.dtype), start, count)
-            main.putcol("SCAN_NUMBER", scans[start : start + count].astype(old.dtype), start, count)
-            for name in ("FEED1", "FEED2"):
-                main.putcol(name, np.zeros(count, dtype=old.dtype), start, count)
-            if combine_fields:
-                main.putcol("FIELD_ID", np.zeros(count, dtype=old.dtype), start, count)
-    _subtables(info, target, family)
+
+    ddid: int
+    cell: NDArray[np.int64]
+    unit: NDArray[np.int64]
+    chunk: NDArray[np.int64]
+    antenna1: NDArray[np.int64]
+    antenna2: NDArray[np.int64]
+    data: NDArray[np.complex64]
+    flag: NDArray[np.bool_]
+    models: Mapping[str, NDArray[np.complex64]]
+    weight: NDArray[np.float32] | None = None
 
 
-# In a copy that was left for the next solve: what it is a copy of.
-_MARK = "peelkit.copy"
+def write(
+    info: ms.MsInfo,
+    target: Path,
+    parts: Iterable[Part],
+    *,
+    freq_hz: Sequence[NDArray[np.float64]],
+    width_hz: float,
+    correlations: Sequence[str],
+    models: Sequence[str],
+    chunks: int,
+    weights: bool = False,
+) -> int:
+    """Write the copy at ``target``; returns its rows.
+
+    Parameters
+    ----------
+    parts : iterable of Part
+        Those of a data description one after the other, by time.
+    freq_hz : sequence of ndarray
+        Channels of each data description.
+    models : sequence of str
+        Columns of all parts.
+    chunks : int
+        Numbers that rows are filed under as FIELD_ID.
+    weights : bool
+        The parts have weights.
+    """
+    layout = newms.Layout(
+        telescope=info.telescope,
+        antenna_names=[antenna.name for antenna in info.antennas],
+        stations=[antenna.name for antenna in info.antennas],
+        position_m=np.array([antenna.position_m for antenna in info.antennas]),
+        dish_m=max(antenna.diameter_m for antenna in info.antennas),
+        fields=[(f"part{n}", 0.0, 0.0) for n in range(chunks)],
+        spws=freq_hz,
+        channel_width_hz=width_hz,
+        correlations=correlations,
+        time_range_s=[(FIRST_S, FIRST_S)],
+    )
+    return newms.write(target, layout, _rows(parts), models=models, spectrum=weights)
 
 
-def mark(info: ms.MsInfo, rows: NDArray[np.int64], scans: NDArray[np.int64], *of: object) -> str:
-    """Hash of the arguments of `make_solve_copy`."""
-    digest = hashlib.sha256(repr((str(info.path), *of)).encode())
-    digest.update(np.ascontiguousarray(rows).tobytes())
-    digest.update(np.ascontiguousarray(scans).tobytes())
-    return digest.hexdigest()
-
-
-def leave(copy: Path, words: str) -> None:
-    """Let the next solve of the same data, by its `mark`, take a copy."""
-    (copy / _MARK).write_text(words, "utf-8")
-
-
-def take(folder: Path, words: str, target: Path) -> bool:
-    """Move a copy that was left in ``folder`` to ``target``; False if there is none."""
-    for found in folder.glob(f"*/{_MARK}"):
-        if found.read_text("utf-8") == words:
-            found.unlink()
-            shutil.rmtree(target, ignore_errors=True)
-            found.parent.rename(target)
-            return True
-    return False
-
-
-def drop(folder: Path) -> None:
-    """Delete copies that nobody took."""
-    for found in folder.glob(f"*/{_MARK}"):
-        shutil.rmtree(found.parent)
-
-
-def _subtables(info: ms.MsInfo, target: Path, family: Family) -> None:
-    spws = [info.data_descriptions[ddid].spw for ddid in family.ddids]
-    with ms.opened(target / "DATA_DESCRIPTION") as sub:
-        polarization = int(sub.getcell("POLARIZATION_ID", family.ddids[0]))
-    _keep_rows(target / "POLARIZATION", [polarization])
-    _keep_rows(target / "SPECTRAL_WINDOW", spws)
-    _keep_rows(target / "DATA_DESCRIPTION", family.ddids)
-    with ms.opened(target / "DATA_DESCRIPTION", write=True) as sub:
-        for number in range(sub.nrows()):
-            sub.putcell("SPECTRAL_WINDOW_ID", number, number)
-            sub.putcell("POLARIZATION_ID", number, 0)
-    with ms.opened(target / "FEED") as sub:
-        antennas = [int(antenna) for antenna in sub.getcol("ANTENNA_ID")]
-    first = [antennas.index(n) for n in range(len(info.antennas)) if n in antennas]
-    if len(first) == len(info.antennas):
-        _keep_rows(target / "FEED", first)
-        with ms.opened(target / "FEED", write=True) as sub:
-            sub.putcol("SPECTRAL_WINDOW_ID", np.full(sub.nrows(), -1, dtype=np.int32))
-
-
-def _keep_rows(path: Path, rows: Sequence[int]) -> None:
-    """Leave only ``rows`` of a subtable, in that order."""
-    with ms.opened(path) as sub:
-        if list(rows) == list(range(sub.nrows())):
-            return
-        kept = sub.selectrows(list(rows))
-        fresh = path.with_name(f"{path.name}.kept")
-        kept.copy(str(fresh), deep=True).close()
-        kept.close()
-    shutil.rmtree(path)
-    fresh.rename(path)
+def _rows(parts: Iterable[Part]) -> Iterator[dict[str, NDArray[Any]]]:
+    for part in parts:
+        count, _, n_corr = part.data.shape
+        time = FIRST_S + STEP_S * part.cell
+        ones = np.ones((count, n_corr), dtype=np.float32)
+        yield {
+            "TIME": time, "TIME_CENTROID": time,
+            "INTERVAL": np.full(count, STEP_S), "EXPOSURE": np.full(count, STEP_S),
+            "ANTENNA1": part.antenna1, "ANTENNA2": part.antenna2,
+            "UVW": np.zeros((count, 3)), "DATA": part.data, "FLAG": part.flag,
+            "FLAG_ROW": np.zeros(count, dtype=bool),
+            "SCAN_NUMBER": part.unit, "FIELD_ID": part.chunk,
+            "DATA_DESC_ID": np.full(count, part.ddid), "WEIGHT": ones, "SIGMA": ones,
+            **part.models,
+            **({"WEIGHT_SPECTRUM": part.weight} if part.weight is not None else {}),
+        }  # fmt: skip

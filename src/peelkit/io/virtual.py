@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.io import ms
+from peelkit.io import ms, rownumbers
 
 _KEYWORD = "definedmodel_field_"
 
@@ -52,7 +52,7 @@ def copy_for_casa(info: ms.MsInfo, rows: NDArray[np.int64], target: Path) -> Non
     ms.copy_rows(info.path, target, rows, data_column="MODEL_DATA" if own else "DATA")
     with ms.opened(target, write=True) as copy:
         copy.renamecol("DATA", "MODEL_DATA")
-        every = np.arange(copy.nrows())
+        every = np.arange(copy.nrows(), dtype=rows.dtype)
         for start, count in ms.row_ranges(every.size, 8):
             copy.putcol("EXPOSURE", rows[start : start + count].astype(np.float64), start, count)
         if not own:
@@ -80,7 +80,7 @@ class RealModel:
     @classmethod
     def of(cls, path: Path, n_rows: int) -> RealModel:
         """Find the order of the rows, of the ``n_rows`` of the user's MS."""
-        position = np.full(n_rows, -1, dtype=np.int64)
+        position: NDArray[Any] = np.full(n_rows, -1, dtype=rownumbers.kind(n_rows))
         with ms.opened(path) as main:
             for start, count in ms.row_ranges(main.nrows(), 16):
                 numbers = main.getcol("EXPOSURE", start, count)

@@ -15,6 +15,7 @@ rounds=5                # of predict, solve, subtract and image, at most
 least_fall=0.1          # a round that brings the local rms down by less than this share is the last
 enough=1.2              # a round that brings the local rms within this factor of the thermal noise is the last,
 enough_chi2=1.02        # or whose solve leaves this times the chi-squared of noise
+imager=tclean           # or wsclean, which is faster, for one field ('apt install wsclean')
 selfcal_options=''      # such as '--solint inf --solint 30s --refant ea10'
 imaging_options=''      # such as '--imsize 1080 --cell 2arcsec --nterms 2'
 mask_options=''         # for finding the sources, such as '--bright-flux 0.5'
@@ -103,7 +104,7 @@ printf '%s\n' "$ms" > "$out/ms"
 # Options in the parameters are words: they are split where they have blanks.
 refused=0
 step selfcal \
-    peelkit selfcal "$ms" --field "$field" --out "$out/selfcal" \
+    peelkit selfcal "$ms" --field "$field" --out "$out/selfcal" --imager "$imager" \
     --sidecar "$out/selfcal.json" $selfcal_options $imaging_options || refused=$?
 first=$(image_of "$out/selfcal/first")
 final=$(image_of "$out/selfcal/final")

@@ -1,0 +1,197 @@
+"""Parts of a solve for several processes: whole scans of some fields and spws each, and their gains together."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit.core import dd_cells, dd_gains
+from peelkit.core.dd_cells import Unit
+from peelkit.core.dd_gains import Key, Solutions, TimeAxis
+from peelkit.core.dd_plan import Plan
+from peelkit.engines import quartical
+from peelkit.io import ms
+from peelkit.io.gains import TermGains
+
+# Chunks of a part: a run of QuartiCal costs a second.
+MOST_CHUNKS = 8
+
+
+@dataclass(frozen=True)
+class Result:
+    """Solutions of a part, and its run."""
+
+    groups: dict[Key, Solutions]
+    run: quartical.Solved
+
+
+def split(
+    plan: Plan, ddids: Sequence[int], workers: int, *, full: bool
+) -> list[tuple[Plan, tuple[int, ...]]]:
+    """Plans of parts of the rows, and the data descriptions that each has; ``full``: all correlations."""
+    across = "scan" in plan.options.combine
+    axes = {key: axis for key, axis in plan.rows.axes.items() if key[1] in ddids}
+    # Whole chunks, so that the results are those of one process.
+    chunks: list[list[Unit]] = []
+    for ddid in ddids:
+        mine = {key: axis for key, axis in axes.items() if key[1] == ddid}
+        most = dd_cells.chunk_integrations(
+            len(plan.rows.info.antennas), *_sizes(plan, ddid, full=full)
+        )
+        units = dd_cells.chunked(dd_cells.split(mine, across_scans=across), most)
+        count = 1 + max(unit.chunk for unit in units)
+        chunks += [[unit for unit in units if unit.chunk == n] for n in range(count)]
+    count = max(workers, math.ceil(len(chunks) / MOST_CHUNKS / workers) * workers)
+    sizes = np.array([sum(unit.index.size for unit in chunk) for chunk in chunks])
+    middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
+    number = np.minimum((middle * count).astype(int), count - 1)
+    parted = [
+        replace(unit, chunk=int(n))
+        for n, chunk in zip(number, chunks, strict=True)
+        for unit in chunk
+    ]
+    part_of_row = _part_of_rows(plan, parted)
+    found = []
+    for number in range(1 + max(unit.chunk for unit in parted)):
+        mine = part_of_row == number
+        if not mine.any():
+            continue
+        own = [unit for unit in parted if unit.chunk == number]
+        info = replace(plan.rows.info, path=plan.rows.info.path.absolute())
+        rows = replace(
+            plan.rows, info=info, rows=plan.rows.rows[mine], scans=plan.rows.scans[mine],
+            axes=_axes(axes, own),
+        )  # fmt: skip
+        part = replace(plan, rows=rows, folder=plan.folder.absolute(), by_field={}, fields=())
+        found.append((part, tuple(d for d in ddids if d in {unit.key[1] for unit in own})))
+    return found
+
+
+def _sizes(plan: Plan, ddid: int, *, full: bool) -> tuple[int, int]:
+    """Channels and correlations of the copy."""
+    description = plan.rows.info.data_descriptions[ddid]
+    correlations = description.correlations
+    n_corr = len(correlations) if full else ms.parallel_hands(correlations).size
+    return plan.rows.info.spws[description.spw].freq_hz.size, n_corr
+
+
+def _axes(axes: Mapping[Key, TimeAxis], units: Sequence[Unit]) -> dict[Key, TimeAxis]:
+    found: dict[Key, list[NDArray[np.int64]]] = {}
+    for unit in units:
+        found.setdefault(unit.key, []).append(unit.index)
+    return {
+        key: TimeAxis(axes[key].times_s[index], axes[key].scans[index])
+        for key, index in ((key, np.concatenate(pieces)) for key, pieces in found.items())
+    }
+
+
+def _part_of_rows(plan: Plan, units: Sequence[Unit]) -> NDArray[np.int64]:
+    """Part that each row is in; -1 for those of other data descriptions."""
+    rows = plan.rows
+    part_of = {
+        key: np.zeros(rows.axes[key].times_s.size, dtype=np.int64)
+        for key in {unit.key for unit in units}
+    }
+    for unit in units:
+        part_of[unit.key][unit.index] = unit.chunk
+    found = np.full(rows.rows.size, -1, dtype=np.int64)
+    with ms.opened(rows.info.path) as main:
+        for start, count in ms.row_ranges(rows.rows.size, 64):
+            chunk = rows.rows[start : start + count]
+            field, ddid, times = (
+                ms.get(main, name, chunk) for name in ("FIELD_ID", "DATA_DESC_ID", "TIME")
+            )
+            for f, d in {(int(f), int(d)) for f, d in zip(field, ddid, strict=True)}:
+                key = rows.key(f, d)
+                if key in part_of:
+                    here = (field == f) & (ddid == d)
+                    when = dd_gains.time_index(rows.axes[key], times[here])
+                    found[start : start + count][here] = part_of[key][when]
+    return found
+
+
+def together(results: Sequence[Result], axes: Mapping[Key, TimeAxis]) -> dict[Key, Solutions]:
+    """Solutions of all parts; those of one group one after the other in time."""
+    pieces: dict[Key, list[Solutions]] = {}
+    for one in results:
+        for key, solutions in one.groups.items():
+            pieces.setdefault(key, []).append(solutions)
+    found = {}
+    for key, ones in pieces.items():
+        ones = sorted(ones, key=lambda one: float(one.axis.times_s[0]))
+        count = len(ones[0].terms)
+        found[key] = Solutions(
+            axes[key],
+            tuple(_joined([one.terms[n] for one in ones]) for n in range(count)),
+            tuple(_counted([one.time_bins[n] for one in ones]) for n in range(count)),
+            ones[0].freq_bins,
+        )
+    return {key: found[key] for key in axes if key in found}
+
+
+def _counted(bins: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    before = np.cumsum([0, *(int(one[-1]) + 1 for one in bins[:-1])])
+    return np.concatenate([one + n for one, n in zip(bins, before, strict=True)])
+
+
+def _joined(terms: Sequence[TermGains]) -> TermGains:
+    params = [term.params for term in terms if term.params is not None]
+    return replace(
+        terms[0],
+        gains=np.concatenate([term.gains for term in terms]),
+        flags=np.concatenate([term.flags for term in terms]),
+        information=np.concatenate([term.information for term in terms]),
+        time_s=np.concatenate([term.time_s for term in terms]),
+        converged=np.concatenate([term.converged for term in terms]),
+        iterations=np.concatenate([term.iterations for term in terms]),
+        params=np.concatenate(params) if params else None,
+    )
+
+
+def as_one(runs: Sequence[quartical.Solved], folder: Path) -> quartical.Solved:
+    """The runs of all parts as one; its gains are to be written into those of the first part."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    gains = folder / "gains"
+    shutil.copytree(runs[0].gains, gains)
+    chi2, argv = [], list[str]()
+    for number, run in enumerate(runs):
+        chi2 += [replace(one, time_chunk=number) for one in run.chi2]
+        argv += ["&&"] * bool(argv) + list(run.argv)
+    return replace(
+        runs[0],
+        gains=gains,
+        chi2=tuple(chi2),
+        seconds=math.fsum(run.seconds for run in runs),
+        argv=tuple(argv),
+    )
+
+
+class Folder:
+    """A part's own folder: made under another name, and renamed when all is in it.
+
+    A part that is done again, because its worker was lost or only seemed to be, finds nothing in its way.
+    """
+
+    def __init__(self, plan: Plan, name: str) -> None:
+        self.final = plan.folder / name
+        self.made = plan.folder / f".{name}.{uuid.uuid4().hex}"
+        self.made.mkdir(parents=True)
+
+    def finish(self, run: quartical.Solved) -> quartical.Solved:
+        """Rename it; the run as it is then."""
+        old = self.made.with_name(f"{self.made.name}.old")
+        if self.final.exists():
+            self.final.rename(old)
+        self.made.rename(self.final)
+        shutil.rmtree(old, ignore_errors=True)
+        moved = [self.final / path.relative_to(self.made) for path in (run.gains, run.log)]
+        argv = [word.replace(str(self.made), str(self.final)) for word in run.argv]
+        return replace(run, gains=moved[0], log=moved[1], argv=tuple(argv))

@@ -1,0 +1,196 @@
+"""``--dry-run``: what a command would cost, of options and data that have been checked, without writing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peelkit import memory
+from peelkit.core import cost
+from peelkit.core.cost import Estimate, Size
+from peelkit.errors import DataError
+from peelkit.io import journal, ms, rownumbers
+from peelkit.outcome import Outcome
+
+if TYPE_CHECKING:
+    from peelkit.core.dd_plan import Plan
+    from peelkit.engines.casa import Imaging
+
+# An automatic ladder seldom has more rounds.
+USUAL_ROUNDS = 4
+
+
+def refuse_unfinished(path: Path) -> None:
+    """Raise `DataError` where a step was interrupted: putting it back would write."""
+    if (step := journal.unfinished(path)) is not None:
+        raise DataError(
+            f"{path}: {step.command} was interrupted while it wrote; 'peelkit undo' {path} puts it back, "
+            "then ask again."
+        )
+
+
+def size_of(info: ms.MsInfo, rows: NDArray[np.int64]) -> Size:
+    """Count the samples and groups of ``rows``."""
+    shapes = [
+        (info.spws[item.spw].freq_hz.size, len(item.correlations))
+        for item in info.data_descriptions
+    ]
+    counts = np.zeros(len(shapes), dtype=np.int64)
+    groups: set[tuple[int, ...]] = set()
+    with ms.opened(info.path) as main:
+        for _, window, ddids in rownumbers.windows(main, rows):
+            counts += np.bincount(ddids, minlength=len(shapes))
+            names = ("OBSERVATION_ID", "SCAN_NUMBER", "FIELD_ID")
+            keys = [rownumbers.column(main, name, window) for name in names]
+            found = np.unique(np.stack([*keys, ddids]), axis=1)
+            groups.update(map(tuple, found.T.tolist()))
+    present = np.flatnonzero(counts).tolist()
+    return Size(
+        rows=int(rows.size),
+        samples=int(sum(counts[n] * shapes[n][0] * shapes[n][1] for n in present)),
+        visibilities=int(sum(counts[n] * shapes[n][0] for n in present)),
+        fields=len({key[2] for key in groups}),
+        spws=len({info.data_descriptions[n].spw for n in present}),
+        antennas=len(info.antennas),
+        channels=sum(shapes[n][0] for n in present),
+        groups=len(groups),
+    )
+
+
+def outcome(
+    info: ms.MsInfo, estimate: Estimate, *, place: Path | None = None, notes: Sequence[str] = ()
+) -> Outcome:
+    """The estimate as the result of a command.
+
+    Parameters
+    ----------
+    place : Path, optional
+        Where space is needed; at the MS if not given.
+    notes : sequence of str
+        What the estimate assumes.
+    """
+    where = place or info.path.absolute().parent
+    while not where.exists():
+        where = where.absolute().parent
+    free = shutil.disk_usage(where).free
+    results = {**estimate.record(), "disk_free_bytes": free, "assumed": list(notes)}
+    warnings = []
+    if estimate.disk_bytes > free:
+        warnings.append(
+            f"{where}: {estimate.disk_bytes / 1e9:.1f} GB of disk are needed and {free / 1e9:.1f} GB free"
+        )
+    limit = memory.limit_gib() * memory.GIB
+    if estimate.memory_bytes > limit:
+        warnings.append(
+            f"about {estimate.memory_bytes / memory.GIB:.1f} GiB of memory are needed, more than --memory "
+            f"{memory.limit_gib():g}: {_what_takes_it(estimate)}"
+        )
+    return Outcome(results=results, inputs={"ms": str(info.path)}, warnings=tuple(warnings))
+
+
+def _what_takes_it(estimate: Estimate) -> str:
+    if estimate.children_bytes > estimate.kept_bytes:
+        return "the engine's part does not get smaller with it; a smaller --imsize makes it smaller"
+    return (
+        f"{estimate.kept_bytes / memory.GIB:.1f} GiB are for the row numbers; choose fields or spws"
+    )
+
+
+# ---------------------------------------------------------------- the commands
+
+
+def add_model_col(info: ms.MsInfo, rows: NDArray[np.int64], *, terms: int) -> Outcome:
+    """Of copying a sum of so many columns."""
+    size, whole = size_of(info, rows), size_of(info, ms.every_row(info))
+    found = cost.add_model_col(size, terms=terms, whole=whole)
+    return outcome(
+        info, Estimate("add-model-col", size, tuple(found), whole.column_bytes, 0.0, info.n_rows)
+    )
+
+
+def predict_region(
+    info: ms.MsInfo, rows: NDArray[np.int64], *, regions: int, columns: int, fitted: int
+) -> Outcome:
+    """Of predicting so many regions into so many columns."""
+    size, whole = size_of(info, rows), size_of(info, ms.every_row(info))
+    found = cost.predict_region(size, regions=regions, columns=columns, fitted=fitted)
+    disk = columns * whole.column_bytes
+    return outcome(
+        info, Estimate("predict-region", size, tuple(found), disk, 0.0, info.n_rows),
+        notes=["sources are fitted in two passes"] if fitted else [],
+    )  # fmt: skip
+
+
+def image_residual(
+    info: ms.MsInfo, rows: NDArray[np.int64], imaging: Imaging, *, new: bool, grows: bool, out: Path
+) -> Outcome:
+    """Of an image."""
+    size, grid = size_of(info, rows), _grid(imaging)
+    found = cost.image_residual(size, grid, new=new, grows=grows)
+    disk = 4.0 * 8 * grid.imsize**2 * grid.nterms
+    notes = [f"{cost.MAJOR_CYCLES} major cycles of each cleaning, {grid.imsize} pixels a side"]
+    if grows:
+        notes.append("the mask opens once")
+    estimate = Estimate("image-residual", size, tuple(found), disk, grid.memory_bytes, info.n_rows)
+    return outcome(info, estimate, place=out.absolute().parent, notes=notes)
+
+
+def selfcal(
+    info: ms.MsInfo,
+    rows: NDArray[np.int64],
+    imaging: Imaging,
+    *,
+    rounds: int | None,
+    most_rounds: int,
+    calwt: bool,
+    folder: Path,
+) -> Outcome:
+    """Of self-calibration in so many rounds; as many as usual if the ladder is automatic."""
+    size, whole, grid = size_of(info, rows), size_of(info, ms.every_row(info)), _grid(imaging)
+    count = min(rounds or USUAL_ROUNDS, most_rounds)
+    found = cost.selfcal(size, grid, rounds=count, whole=whole, calwt=calwt)
+    disk = 3 * size.column_bytes + size.rest_bytes + 2 * whole.column_bytes
+    disk += 4 * 8 * grid.imsize**2 * grid.nterms * (count + 1)
+    notes = [
+        f"{count} round{'s' if count > 1 else ''}"
+        + ("" if rounds else f" (--solint auto; at most {most_rounds})"),
+        f"{cost.MAJOR_CYCLES} major cycles of each cleaning, {grid.imsize} pixels a side",
+    ]
+    estimate = Estimate("selfcal", size, tuple(found), disk, grid.memory_bytes, info.n_rows)
+    return outcome(info, estimate, place=folder.absolute().parent, notes=notes)
+
+
+def ddsolve(plan: Plan, *, auto: bool, columns: int) -> Outcome:
+    """Of a solve of all directions of a plan, before the gate leaves some out."""
+    info, options = plan.rows.info, plan.options
+    size, whole = size_of(info, plan.rows.rows), size_of(info, ms.every_row(info))
+    directions = len(plan.directions)
+    found = cost.ddsolve(
+        size, directions=directions, auto=auto, columns=columns, whole=whole,
+        sweeps=options.rounds * options.iterations / 50,
+    )  # fmt: skip
+    disk = (2 + directions) * size.column_bytes + size.rest_bytes + columns * whole.column_bytes
+    children = min(
+        options.memory_gib * memory.GIB - cost.OWN_BYTES,
+        cost.quartical_bytes(size, directions=directions),
+    )
+    estimate = Estimate("ddsolve", size, tuple(found), disk, children, info.n_rows)
+    return outcome(
+        info, estimate, place=plan.folder.absolute().parent,
+        notes=["every direction is solved; the gate may leave some out"],
+    )  # fmt: skip
+
+
+def _grid(imaging: Imaging) -> cost.Grid:
+    return cost.Grid(imaging.imsize, imaging.nterms, imaging.gridder)
+
+
+__all__ = [
+    "add_model_col", "ddsolve", "image_residual", "predict_region", "refuse_unfinished", "selfcal",
+    "size_of",
+]  # fmt: skip

@@ -1,0 +1,99 @@
+"""``--dry-run``: the same errors as the run, an estimate, and nothing written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from makemodel import DEC_DEG, RA_DEG, SIZE, write_model
+from makems import MsRecipe, make_ms
+
+REGION = (
+    f'# Region file format: DS9 version 4.1\nicrs\ncircle({RA_DEG},{DEC_DEG},20") # text={{SRC}}\n'
+)
+# 3 scans x 12 integrations x 21 baselines of 4 channels and 2 correlations.
+ROWS = 3 * 12 * 21
+GRID = ("--imsize", 128, "--cell", "3arcsec", "--nterms", 1)
+COMMANDS = {
+    "add-model-col": ("add-model-col", "a.ms", "COPY", "--expression", "DATA"),
+    "predict-region": ("predict-region", "a.ms", "--model", "x.model.fits", "--regions", "r.reg"),
+    "image-residual": ("image-residual", "a.ms", "out", "--column", "DATA", *GRID),
+    "selfcal": ("selfcal", "a.ms", "--solint", "inf", *GRID),
+    "ddsolve": ("ddsolve", "a.ms", "--all", "DATA_COPY", "--peel", "MODEL_COPY"),
+}
+
+
+def everything(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of change of all files, but for casacore's own lock files."""
+    return {
+        str(path): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "table.lock"
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path, invoke) -> Path:
+    make_ms(tmp_path / "a.ms", MsRecipe(n_antenna=7))
+    plane = np.zeros((SIZE, SIZE))
+    plane[SIZE // 2, SIZE // 2] = 1.0
+    write_model(tmp_path / "x.model.fits", [plane], centre=(RA_DEG, DEC_DEG))
+    (tmp_path / "r.reg").write_text(REGION)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_estimate_has_all_stages_and_nothing_is_written(name: str, folder: Path, invoke) -> None:
+    if name == "ddsolve":
+        for column in ("DATA_COPY", "MODEL_COPY"):
+            invoke("add-model-col", "a.ms", column, "--expression", "DATA")
+    before = everything(folder)
+    results = json.loads(invoke(*COMMANDS[name], "--dry-run", "--json").stdout)["results"]
+    assert everything(folder) == before
+    assert results["rows"] == ROWS
+    assert results["visibilities"] == ROWS * 4 and results["samples"] == ROWS * 8
+    assert results["channels"] == 4 and results["groups"] == 3
+    assert results["seconds"] == pytest.approx(sum(one["seconds"] for one in results["stages"]))
+    assert results["cpu_s"] > 0 and results["memory_bytes"] < results["memory_limit_bytes"]
+    assert results["disk_bytes"] < results["disk_free_bytes"]
+    shown = invoke(*COMMANDS[name], "--dry-run").stdout
+    for one in results["stages"]:
+        assert one["name"] in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("add-model-col", "a.ms", "DATA"), 2, "belongs to the MS"),
+        (("add-model-col", "a.ms", "COPY", "--expression", "NONE"), 3, "no such column"),
+        (("predict-region", "a.ms", "--model", "x.model.fits", "--regions", "r.reg", "--shape", "ring"), 2, "ring"),
+        (("predict-region", "a.ms", "--model", "none.fits", "--regions", "r.reg"), 3, "none.fits"),
+        (("image-residual", "a.ms", "out", "--column", "NONE"), 3, "NONE"),
+        (("selfcal", "a.ms", "--solint", "inf", "--combine", "corr"), 2, "corr"),
+        (("selfcal", "a.ms", "--field", "7"), 3, "7"),
+        (("selfcal", "a.ms", "--term", "G", "--model", "point:1Jy"), 2, "--dry-run"),
+        (("ddsolve", "a.ms", "--all", "NONE", "--peel", "DATA"), 3, "NONE"),
+        (("add-model-col", "a.ms", "COPY", "--expression", "DATA", "--sidecar", "x.json"), 2, "--sidecar"),
+    ],
+)  # fmt: skip
+def test_what_the_run_refuses_is_refused(
+    arguments: tuple[str, ...], code: int, words: str, folder: Path, invoke
+) -> None:
+    result = invoke(*arguments, "--dry-run", code=code)
+    assert words in result.stderr
+
+
+def test_a_folder_that_exists_is_refused_as_in_the_run(folder: Path, invoke) -> None:
+    (folder / "there").mkdir()
+    (folder / "there" / "mine.txt").touch()
+    result = invoke(*COMMANDS["selfcal"], "--out", "there", "--dry-run", code=3)
+    assert "there" in result.stderr
+    assert (folder / "there" / "mine.txt").exists()
+
+
+def test_too_little_disk_or_memory_is_said(folder: Path, invoke) -> None:
+    result = invoke(*COMMANDS["image-residual"], "--imsize", 20000, "--dry-run", "--memory", 1)
+    assert "--memory 1" in result.stderr and "--imsize" in result.stderr

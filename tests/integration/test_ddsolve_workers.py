@@ -1,0 +1,73 @@
+"""ddsolve on several processes: the same gains and the same columns, also when one of them dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from casacore.tables import table
+
+from ddtruth import RECIPE, Bright, make_truth
+from peelkit.core import dd_cells, dd_parts, dd_solve
+from peelkit.io.gains import read_gains
+
+pytestmark = [pytest.mark.quartical, pytest.mark.slow]
+
+ONE = (Bright(5.0, 300.0, 200.0),)
+SOLVE = ("--all", "ALL", "--peel", "B1", "--g-time", "60s", "--de-time", "inf", "--de-freq", "spw",
+         "--no-plots", "--json")  # fmt: skip
+
+real_part = dd_solve._part
+
+
+def dying_part(work: dd_solve.Work, shared: object) -> dd_parts.Result:
+    """The first worker that comes here dies halfway, with a part's folder begun."""
+    flag = work.plan.folder / "died"
+    if not flag.exists():
+        flag.touch()
+        dd_parts.Folder(work.plan, work.name)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real_part(work, shared)
+
+
+def columns(path: Path, *names: str) -> list[np.ndarray]:
+    with table(str(path), ack=False) as main:
+        return [main.getcol(name) for name in names]
+
+
+def test_workers_give_the_gains_of_one_process_and_one_that_dies_is_survived(
+    tmp_path, invoke, monkeypatch
+) -> None:
+    path = tmp_path / "one.ms"
+    make_truth(path, ONE, replace(RECIPE, n_field=2, n_scan=4, n_time=6), seed=4)
+    # A chunk for each scan and spw, so that there are parts enough.
+    monkeypatch.setattr(dd_cells, "CHUNK_VISIBILITIES", 1)
+    found = {}
+    for name, workers in (("here", ()), ("two", ("--workers", 2))):
+        target = tmp_path / f"{name}.ms"
+        shutil.copytree(path, target)
+        if workers:
+            monkeypatch.setattr(dd_solve, "_part", dying_part)
+        found[name] = json.loads(invoke("ddsolve", target, *SOLVE, *workers).stdout)["results"]
+    assert (tmp_path / "two.ddsolve" / "died").exists()
+    for one, other in zip(
+        columns(tmp_path / "here.ms", "PEELED_DATA", "FLAG"),
+        columns(tmp_path / "two.ms", "PEELED_DATA", "FLAG"), strict=True,
+    ):  # fmt: skip
+        # Rounding of visibilities of 5 Jy.
+        np.testing.assert_allclose(one, other, atol=5e-6)
+    for name in ("chi2", "flags"):
+        assert found["here"][name] == pytest.approx(found["two"][name], rel=1e-6)
+    for one, other in zip(
+        *(read_gains(Path(found[name]["solutions"][0]), "dE") for name in found), strict=True
+    ):
+        assert (one.field, one.ddid) == (other.field, other.ddid)
+        # An iteration ends where gains change by less than 1e-6: the last bit of a datum decides on one more.
+        np.testing.assert_allclose(one.gains, other.gains, atol=5e-6)
+        np.testing.assert_array_equal(one.time_s, other.time_s)
