@@ -20,7 +20,7 @@ help:
 	@echo "make demo       peel a simulated bright source, in ./$(DEMO)"
 	@echo "make demo-selfcal  self-calibrate the 3C273 data that casadata ships, in ./$(DEMO)-selfcal"
 	@echo "make demo-calibrate  calibrate the NGC 5921 data that casadata ships, in ./$(DEMO)-calibrate"
-	@echo "make bench      beside the published recipe and limits, to bench/README.md: about two hours on two idle cores;"
+	@echo "make bench      beside the published recipe and limits, to bench/README.md: about three hours on two idle cores;"
 	@echo "                BENCH=quick for a quarter of an hour, BENCH=40 for 40 minutes; a stopped run goes on"
 	@echo "make lint       ruff, mypy and the check of man pages and completions"
 	@echo "make docs       write man pages and completions again"

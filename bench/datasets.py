@@ -136,7 +136,7 @@ def prepare(dataset: Dataset, work: Path) -> Prepared:
         _write_regions(folder)
         _write_mask(folder)
         shutil.rmtree(folder / "best.ms")
-        done.write_text(json.dumps(_shape(folder / "sim.ms"), indent=1))
+        done.write_text(json.dumps(shape_of(folder / "sim.ms"), indent=1))
     made = json.loads((folder / "best.json").read_text())["results"]
     return Prepared(
         dataset, folder, json.loads(done.read_text()), made["imaging"], folder / made["image"]
@@ -168,7 +168,8 @@ def _write_mask(folder: Path) -> None:
     (folder / "mask.crtf").write_text("\n".join(lines) + "\n")
 
 
-def _shape(path: Path) -> dict[str, int]:
+def shape_of(path: Path) -> dict[str, int]:
+    """Fields, rows, channels of all spws, correlations, visibilities of one, and bytes of a column."""
     from casacore.tables import table
 
     with table(str(path), ack=False) as main:

@@ -1,185 +1,144 @@
-"""What the parts could do at best, beside what they do: copies, prediction, solving; growth with fields and workers."""
+"""What the parts could do at best, beside what they do: copies, prediction, solving; growth with fields and workers.
+
+Each makes its own data, large enough that the work takes longer than the start of a command.
+"""
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasets import PEELKIT, Dataset, Prepared, prepare, run_peelkit
-from measuring import Stage, measure
+from casacore.tables import makearrcoldesc, maketabdesc, table
 
-# Size of the copied column: of a field so many times longer and finer than at size 1; 690 MB, or 260 MB.
-COPY_ROWS, COPY_ROWS_QUICK, COPY_CHANNELS = 8, 3, 16
+import copy_limit
+import predict_limit
+import solve_limit
+from datasets import PEELKIT, Dataset, run_peelkit, shape_of
+from measuring import measure
+
+# Channels of the copied column in each of 4 spws, and rows in units of size 1: 690 MB, or 260 MB.
+COPY_CHANNELS, COPY_ROWS, COPY_ROWS_QUICK = 128, 8, 3
+# Sizes of the others.
+ROWS = {"field": 8, "mosaic": 8}
+ROWS_QUICK = 2
 FIELD_COUNTS = (1, 2, 4, 8, 12)
 # So that the cost of choosing intervals, which depends on the data, is not in it.
 FIXED_TERMS = ("--de-time", "inf", "--de-freq", "spw", "--g-time", "inf", "--no-plots")
+ALL, CHUNK = "ALL_SKY_MODEL", 20000
 
 
 def column_copy(work: Path, *, repeats: int, factor: int = COPY_ROWS) -> dict[str, Any]:
-    """Copy of a column by add-model-col, and of the same bytes by cp; page cache warm, without and with fsync.
-
-    The start of the command is measured on one row, and told beside. ``share_of_cp`` are rates: bytes of a column
-    over the time without the start.
-    """
-    folder = work / "copy"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    _simulate_copy(folder, factor)
-    source = max((folder / "big.ms").glob("table.f*_TSM*"), key=lambda path: path.stat().st_size)
-    size = source.stat().st_size
-    runs: list[dict[str, float]] = []
-    for _ in range(repeats):
-        one: dict[str, float] = {}
-        for name, ms in (("start", "small.ms"), ("column", "big.ms")):
-            _warm(folder / ms)
-            words = (
-                "add-model-col",
-                ms,
-                "COPIED",
-                "--expression",
-                "DATA",
-                "--sidecar",
-                "copy.json",
-            )
-            allowed = [word for finding in ("zero", "one", "flux") for word in ("--allow", finding)]
-            stage, synced = _command(folder, *words, *allowed)
-            one |= {f"{name}_s": stage.wall_s, f"{name}_fsync_s": stage.wall_s + synced}
-            one |= {f"{name}_cpu_s": stage.cpu_s, f"{name}_peak_bytes": stage.peak_bytes}
-            run_peelkit(folder, "undo", ms)
-        _warm(source)
-        stage, synced = _timed(["cp", source, folder / "copied"], folder)
-        one |= {"cp_s": stage.wall_s, "cp_fsync_s": stage.wall_s + synced}
-        (folder / "copied").unlink()
-        runs.append(one)
+    """Figures of `copy_limit` on an MS with a large column."""
+    folder = _new(work / "copy")
+    run_peelkit(folder, "simulate", "sim.ms", "--config", "D", "--spws", "4", "--faint", "0", "--integration",
+                "10", "--integrations", 30 * factor, "--channels", COPY_CHANNELS)  # fmt: skip
+    found = copy_limit.run(folder / "sim.ms", folder / "out", repeats=repeats)
     shutil.rmtree(folder)
-    return {"bytes": size, "runs": runs}
+    return _without_paths(found)
 
 
-def _simulate_copy(folder: Path, factor: int) -> None:
-    """One MS with a large column, and one with next to none."""
-    base = ["--config", "D", "--spws", "4", "--faint", "0", "--integration", "10"]
-    run_peelkit(folder, "simulate", "big.ms", *base, "--integrations", str(30 * factor),
-                "--channels", str(8 * COPY_CHANNELS))  # fmt: skip
-    run_peelkit(folder, "simulate", "small.ms", *base, "--integrations", "1", "--antennas", "4")
-
-
-def _warm(path: Path) -> None:
-    """Read all of it, so that it is in the page cache."""
-    for one in [path] if path.is_file() else path.rglob("*"):
-        if one.is_file():
-            with one.open("rb") as stream:
-                while stream.read(1 << 24):
-                    pass
-
-
-def _timed(command: list[Any], folder: Path, codes: tuple[int, ...] = (0,)) -> tuple[Stage, float]:
-    """Measure a command, and the time until all is on disk."""
-    whole, _ = measure(command, cwd=folder, log=folder / "log")
-    if whole.status not in codes:
-        raise SystemExit(
-            f"{' '.join(map(str, command))}: exit status {whole.status}; see {folder}/log"
-        )
-    start = time.monotonic()
-    os.sync()
-    return whole, time.monotonic() - start
-
-
-def _command(folder: Path, *words: object) -> tuple[Stage, float]:
-    return _timed([*PEELKIT, *words], folder)
-
-
-def by_helper(module: str, data: Prepared, work: Path) -> dict[str, Any]:
-    """Figures of ``predict_limit`` or ``solve_limit``: their ``run`` on a copy of the data."""
-    folder = work / module
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    shutil.copytree(data.ms, folder / "sim.ms")
-    run: Callable[..., dict[str, Any]] = importlib.import_module(module).run
-    found = run(folder / "sim.ms", folder / "out")
+def prediction(dataset: Dataset, work: Path, *, repeats: int) -> dict[str, Any]:
+    """Figures of `predict_limit`: predict-region, also with two workers, tclean and ducc0 on one model."""
+    folder = _new(work / "predict")
+    run_peelkit(folder, "simulate", "sim.ms", *dataset.options())
+    found = predict_limit.run(folder / "sim.ms", folder / "out", repeats=repeats, workers=2)
     shutil.rmtree(folder)
-    found.pop("ms", None)
-    return {**found, "dataset": data.dataset.name}
+    return {**_without_paths(found), "dataset": dataset.name}
 
 
-def has_helper(module: str) -> bool:
-    """Whether that file is there."""
-    return Path(__file__).with_name(f"{module}.py").exists()
+def solving(dataset: Dataset, work: Path) -> dict[str, Any]:
+    """Figures of `solve_limit`: ddsolve, and QuartiCal alone with the terms and intervals that it chose."""
+    folder = _new(work / "solve")
+    label, _ = _with_models(dataset, folder)
+    found = solve_limit.run(folder / "sim.ms", folder / "out", all_column=ALL, peel=[label])
+    shutil.rmtree(folder)
+    return {**_without_paths(found), "dataset": dataset.name}
 
 
-def fields_and_workers(data: Prepared, work: Path, *, repeats: int) -> dict[str, Any]:
-    """Solve of 1, 2, 4, ... fields of a mosaic; and of all with one and two workers, where ddsolve has --workers."""
-    folder = work / "fields"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    shutil.copytree(data.ms, folder / "sim.ms")
-    like = ("--imsize", data.imaging["imsize"], "--cell", f"{data.imaging['cell_arcsec']}arcsec",
-            "--nterms", data.imaging["nterms"])  # fmt: skip
-    run_peelkit(
-        folder,
-        "image-residual",
-        "sim.ms",
-        "first",
-        "--column",
-        "DATA",
-        *like,
-        "--sidecar",
-        "first.json",
-    )
-    image = json.loads((folder / "first.json").read_text())["results"]["image"]
-    run_peelkit(folder, "predict-region", "sim.ms", "--image", image, "--regions", data.regions,
-                "--all-column", "--sidecar", "predict.json")  # fmt: skip
+def fields_and_workers(dataset: Dataset, work: Path, *, repeats: int) -> dict[str, Any]:
+    """Solve of 1, 2, 4, ... fields of a mosaic; and of all of them with one and with two workers."""
+    folder = _new(work / "fields")
+    label, flux = _with_models(dataset, folder)
     # Those that see the source best come first: all of them are then solved, and none is left out by the gate.
-    truth = json.loads((data.folder / "sim.ms.truth.json").read_text())
-    flux = next(one["apparent_flux_jy"] for one in truth["sources"] if one["bright"])
     order = sorted(range(len(flux)), key=lambda number: -flux[number])
     fields: list[dict[str, Any]] = []
-    total = data.shape["fields"]
-    for _ in range(repeats):
-        for count in (one for one in FIELD_COUNTS if one <= total):
-            names = ",".join(map(str, sorted(order[:count])))
-            fields.append({"fields": count, **_solve(folder, "--field", names)})
     workers: list[dict[str, Any]] = []
-    said = subprocess.run(
-        [*PEELKIT, "ddsolve", "--help"], capture_output=True, text=True, check=True
-    )
-    if "--workers" in said.stdout:
-        for _ in range(repeats):
-            for count in (1, 2):
-                workers.append({"workers": count, **_solve(folder, "--workers", str(count))})
+    for _ in range(repeats):
+        for count in (one for one in FIELD_COUNTS if one <= len(flux)):
+            names = ",".join(map(str, sorted(order[:count])))
+            fields.append({"fields": count, **_solve(folder, label, "--field", names)})
+        for count in (1, 2):
+            workers.append({"workers": count, **_solve(folder, label, "--workers", str(count))})
+    each = shape_of(folder / "sim.ms")["visibilities"] / len(flux)
     shutil.rmtree(folder)
-    rows = data.shape["visibilities"] / total
-    return {
-        "dataset": data.dataset.name,
-        "visibilities_a_field": rows,
-        "fields": fields,
-        "workers": workers,
-    }
+    about = {"dataset": dataset.name, "visibilities_a_field": each}
+    return {**about, "fields": fields, "workers": workers}
 
 
-def _solve(folder: Path, *more: str) -> dict[str, Any]:
+def _solve(folder: Path, label: str, *more: str) -> dict[str, Any]:
     """One solve, taken back. Exit status 5, the residual is no better, is a solve too."""
-    words = ("ddsolve", "sim.ms", "--from", "predict.json", "--out", "solutions", "--overwrite")
-    command = [*PEELKIT, *words, "--sidecar", "solve.json", *FIXED_TERMS, *more]
-    stage, _ = _timed(command, folder, codes=(0, 5))
+    words = ("ddsolve", "sim.ms", "--all", ALL, "--peel", label, "--out", "solutions")
+    options = ("--overwrite", "--sidecar", "solve.json", *FIXED_TERMS, *more)
+    stage, _ = measure([*PEELKIT, *words, *options], cwd=folder, log=folder / "log")
+    if stage.status not in (0, 5):
+        raise SystemExit(f"ddsolve: exit status {stage.status}; see {folder}/log")
     if stage.status == 0:
         run_peelkit(folder, "undo", "sim.ms")
     return {key: stage.as_json()[key] for key in ("wall_s", "cpu_s", "peak_bytes", "status")}
 
 
+def _new(folder: Path) -> Path:
+    """The folder, empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _without_paths(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key not in ("ms", "runs")}
+
+
+def _with_models(dataset: Dataset, folder: Path) -> tuple[str, list[float]]:
+    """Simulate ``sim.ms`` with true models of the sky and of its bright source, through perfect beams.
+
+    Returns
+    -------
+    str
+        Label and column of the bright source.
+    list of float
+        Its flux in each field [Jy].
+    """
+    perfect = ("--without", "errors", "--without", "noise")
+    run_peelkit(folder, "simulate", "sim.ms", *dataset.options())
+    run_peelkit(folder, "simulate", "all.ms", *dataset.options(), *perfect)
+    run_peelkit(folder, "simulate", "bright.ms", *dataset.options(), *perfect, "--without", "faint")
+    truth = json.loads((folder / "sim.ms.truth.json").read_text())
+    bright = next(one for one in truth["sources"] if one["bright"])
+    for name, column in (("all.ms", ALL), ("bright.ms", bright["name"])):
+        _take_column(folder / name, folder / "sim.ms", column)
+        shutil.rmtree(folder / name)
+    return bright["name"], bright["apparent_flux_jy"]
+
+
+def _take_column(source: Path, target: Path, column: str) -> None:
+    """Put DATA of an MS into a new column of another with the same rows."""
+    with table(str(source), ack=False) as old, table(str(target), readonly=False, ack=False) as new:
+        new.addcols(maketabdesc([makearrcoldesc(column, 0j, valuetype="complex", ndim=2)]))
+        for start in range(0, old.nrows(), CHUNK):
+            rows = min(CHUNK, old.nrows() - start)
+            new.putcol(column, old.getcol("DATA", start, rows), start, rows)
+
+
 def _main() -> None:
-    """Try the limits by hand: ``python bench/limits.py WORK KIND``."""
-    work, kind = Path(sys.argv[1]).absolute(), sys.argv[2]
-    data = prepare(Dataset(kind), work)
-    found = {"copy": column_copy(work, repeats=1, factor=1),
-             "fields": fields_and_workers(data, work, repeats=1)}  # fmt: skip
+    """Try the limits by hand: ``python bench/limits.py WORK KIND SIZE``."""
+    work, dataset = Path(sys.argv[1]).absolute(), Dataset(sys.argv[2], "rows", int(sys.argv[3]))
+    found: dict[str, Any] = {"copy": column_copy(work, repeats=1, factor=1)}
+    found["predict"] = prediction(dataset, work, repeats=1)
+    found["solve"] = solving(dataset, work)
+    found["fields"] = fields_and_workers(dataset, work, repeats=1)
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
 
 

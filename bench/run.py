@@ -141,7 +141,7 @@ def plan(work: Path, results: Results, *, quick: bool, kinds: list[str]) -> Iter
                     f"chain/{kind}-1/{variant}/{repeat + 1}", f"{variant} {kind}", 1,
                     lambda k=kind, v=variant: chain(Dataset(k), v, chains.ROUNDS),
                 )  # fmt: skip
-    yield from _limits(work, results, data, quick=quick, kinds=kinds)
+    yield from _limits(work, quick=quick, kinds=kinds)
     if quick:
         return
     for size in SIZES[1:]:
@@ -166,14 +166,8 @@ def before(results: Results) -> dict[str, float]:
     return found
 
 
-def _limits(
-    work: Path,
-    results: Results,
-    data: Callable[[Dataset], Prepared],
-    *,
-    quick: bool,
-    kinds: list[str],
-) -> Iterator[Task]:
+def _limits(work: Path, *, quick: bool, kinds: list[str]) -> Iterator[Task]:
+    """Measurements beside limits."""
     repeats = 1 if quick else 3
     factor = limits.COPY_ROWS_QUICK if quick else limits.COPY_ROWS
     if "tiny" in kinds:
@@ -182,17 +176,21 @@ def _limits(
         "limit/copy", "copy", 1, lambda: limits.column_copy(work, repeats=repeats, factor=factor)
     )
     for kind in kinds:
-        for name in ("predict", "solve"):
-            if not limits.has_helper(f"{name}_limit"):
-                results.content["absent"][f"{name} against its limits"] = f"no {name}_limit.py"
-                continue
+        size = limits.ROWS_QUICK if quick else limits.ROWS.get(kind, 1)
+        dataset = Dataset(kind, "rows", size)
+        yield Task(
+            f"limit/predict/{dataset.name}", f"predict {kind}", 1,
+            lambda d=dataset: limits.prediction(d, work, repeats=repeats),
+        )  # fmt: skip
+        yield Task(
+            f"limit/solve/{dataset.name}", f"solve {kind}", 1,
+            lambda d=dataset: limits.solving(d, work),
+        )  # fmt: skip
+        if kind == "mosaic":
             yield Task(
-                f"limit/{name}/{kind}-1", name, 1,
-                lambda n=name, k=kind: limits.by_helper(f"{n}_limit", data(Dataset(k)), work),
+                "limit/fields", "fields", 1,
+                lambda d=dataset: limits.fields_and_workers(d, work, repeats=1 if quick else 2),
             )  # fmt: skip
-    if "mosaic" in kinds:
-        yield Task("limit/fields", "fields", 1, lambda: limits.fields_and_workers(
-            data(Dataset("mosaic")), work, repeats=1 if quick else 2))  # fmt: skip
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import report
-import report_limits
 import summary
 
 MIB = 2**20
@@ -57,13 +56,18 @@ def results() -> dict[str, Any]:
                 found[key] = chain(variant, kind, axis="rows", size=size)
     found["chain/field-1/peelkit-wsclean/1"] = chain("peelkit-wsclean", "field")
     found["chain/mosaic-1/published/3"] = {"failed": "exit status 1; see there"}
-    # 3 s of start; 100 MB in 1 s beside cp's 0.5 s.
-    copied = {"start_s": 3.0, "column_s": 4.0, "column_fsync_s": 5.0, "cp_s": 0.5, "cp_fsync_s": 1.0,
-              "start_fsync_s": 3.0, "column_cpu_s": 4.0, "column_peak_bytes": 90 * MIB}  # fmt: skip
-    found["limit/copy"] = {"bytes": 100_000_000, "runs": [copied]}
+    found["limit/copy"] = {
+        "column_bytes": 100_000_000, "median": {"cp cached": {"wall_s": 0.5}, "peelkit cached": {"wall_s": 4.0}},
+        "rate_of_copy_over_cp_cached": 0.8, "rate_of_work_over_cp_cached": 0.5,
+        "rate_of_command_over_cp_cached": 0.125,
+    }  # fmt: skip
     found["limit/predict/field-1"] = {
         "dataset": "field-1", "median": {"ducc0": {"wall_s": 1.0}, "tclean": {"wall_s": 24.0}},
         "tclean_over_peelkit_wall": 12.0,
+    }  # fmt: skip
+    found["limit/solve/field-1"] = {
+        "dataset": "field-1", "terms": {"G": ["phase"]}, "solve_s": 9.0, "quartical_s": 10.0,
+        "solve_over_quartical": 0.9, "command_over_quartical": 1.4,
     }  # fmt: skip
     walls = [
         {"fields": n, "wall_s": 5.0 + 2.0 * n, "cpu_s": 3.0 * n, "peak_bytes": MIB, "status": 0}
@@ -108,9 +112,10 @@ def test_the_report_has_the_medians_and_ratios_of_a_stored_file(tmp_path: Path) 
         "at most 0.8",
         "0.699 (one round: 0.494)",
     ]
-    assert "0.5 (with fsync 0.5)" in text
+    assert "0.8 (all the command does: 0.5; with its start: 0.125)" in text
+    assert cells(text, "ddsolve, field-1: solve")[2] == "0.9 (whole command: 1.4)"
     assert cells(text, "ddsolve, field")[1:] == ["at least 3", "4"]
-    assert cells(text, "Predict, field-1")[2] == "12"
+    assert cells(text, "Predict, field-1")[2] == "12 (without the start -; CPU -)"
     assert cells(text, "ddsolve against fields")[2] == "5 s + 2 s a field, to 0 %"
     assert cells(text, "ddsolve: wall")[2] == "1.74"
     assert "exit status 1; see there" in text
@@ -135,6 +140,3 @@ def test_slopes_and_fits_are_those_of_the_formula() -> None:
     assert summary.slope([1, 2, 4], [3 * n**1.5 for n in (1, 2, 4)]) == pytest.approx(1.5)
     assert summary.line([1, 2, 4], [7, 9, 13]) == pytest.approx((5, 2, 0))
     assert summary.slope([1], [3]) is None
-    figures = report_limits.copy_figures(results()["measurements"]["limit/copy"])
-    # 100 MB in 4 s less 3 s of start; cp 200 MB/s.
-    assert (figures["column"], figures["cp"], figures["share"]) == pytest.approx((100, 200, 0.5))
