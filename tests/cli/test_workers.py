@@ -42,7 +42,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Two sources, and so many components beside them that they go on a grid.
     plane[400, 300], plane[100, 120] = 2.0, 1.5
     plane[200:230, 240:270] = 0.01
-    one = {"centre": (RA_DEG, 30.0), "specsys": "LSRK"}
+    # Not LSRK: casacore's Earth velocity depends on what it was asked before, by some 1e-9 of c, which is 3e-7
+    # of the visibilities here, from run to run in one process.
+    one = {"centre": (RA_DEG, 30.0), "specsys": "TOPOCENT"}
     write_model(folder / "x.model.fits", [plane], **one)
     write_model(folder / "x.pb.fits", [np.full((SIZE, SIZE), 0.8)], **one)
     lines = ("circle(301,401,5) # text={A}", "circle(121,101,5) # text={B}")
@@ -71,6 +73,11 @@ def cells(path: Path, name: str) -> np.ndarray:
 
 def contents(path: Path) -> dict[str, np.ndarray]:
     return {name: cells(path, name) for name in COLUMNS}
+
+
+def same(here: np.ndarray, there: np.ndarray) -> bool:
+    """Equal to the rounding of complex64: sums of doubles depend on where arrays begin in memory."""
+    return bool(np.abs(here - there).max() <= 1.2e-7 * np.abs(here).max())
 
 
 class Cluster:
@@ -131,14 +138,14 @@ def killing(monkeypatch: pytest.MonkeyPatch, *processes: subprocess.Popen[bytes]
     monkeypatch.setattr(ms, "put", put_and_kill)
 
 
-def test_workers_predict_the_same_columns_to_the_last_bit(invoke, ready: Path) -> None:
+def test_workers_predict_the_same_columns_to_rounding(invoke, ready: Path) -> None:
     invoke("predict-region", ready, *PREDICT)
     here = contents(ready)
     assert np.abs(here["ALL_SKY_MODEL"]).max() > 1
     invoke("predict-region", ready, *PREDICT, "--overwrite", "--workers", 2)
     there = contents(ready)
     for name in COLUMNS:
-        assert np.array_equal(here[name], there[name]), name
+        assert same(here[name], there[name]), name
     found = invoke(
         "predict-region", ready, *PREDICT, "--overwrite", "--workers", 2, "--predictor", "tclean",
         code=2,
@@ -171,7 +178,7 @@ def test_a_worker_that_is_killed_is_survived(
     invoke("predict-region", ready, *PREDICT, *words)
     assert cluster.workers[0].poll() is not None and cluster.workers[1].poll() is None
     for name, values in contents(ready).items():
-        assert np.array_equal(here[name], values), name
+        assert same(here[name], values), name
 
 
 @pytest.mark.parametrize("command", ["predict-region", "add-model-col"])

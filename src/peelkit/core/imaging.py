@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from peelkit.core import imagers, mosaic, restart, stokes
 from peelkit.core.islands import threshold_mask
 from peelkit.core.mask_inputs import read_mask
+from peelkit.core.measure import robust_rms
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
@@ -287,11 +288,16 @@ def sidelobe_level(image: Image, psf: Image) -> float:
     return min(0.9, SIDELOBE_FACTOR * max_sidelobe(psf, major))
 
 
-def doubtful_jy(image: Image, psf: Path, added: NDArray[np.bool_]) -> float:
-    """Components fainter than this [Jy] may stand for sidelobes of what the mask opens to, ``added``."""
+def doubtful_jy(image: Image, psf: Path, added: NDArray[np.bool_], *, nsigma: float) -> float:
+    """Components fainter than this [Jy] may stand for sidelobes of what the mask opens to, ``added``.
+
+    0 where those sidelobes were too faint to be cleaned, to ``nsigma``.
+    """
     if not added.any():
         return 0.0
-    return sidelobe_level(image, read_image(psf)) * float(image.data[added].max())
+    level = sidelobe_level(image, read_image(psf)) * float(image.data[added].max())
+    cleaned_to = nsigma * robust_rms(image.data[~added & np.isfinite(image.data)])
+    return level if level > SIDELOBE_FACTOR * cleaned_to else 0.0
 
 
 def dirty_mask(dirty: Image, psf: Image, sigma: float) -> NDArray[np.bool_]:
@@ -432,14 +438,15 @@ def first_image(
         grown = grow_mask(cleaned.image, mask, sigma) & allowed
         if grown.sum() <= 1.05 * mask.sum():
             break
-        doubtful = doubtful_jy(cleaned.image, imaging.psf(imagename), grown & ~mask)
+        psf = imaging.psf(imagename)
+        doubtful = doubtful_jy(cleaned.image, psf, grown & ~mask, nsigma=nsigma)
         restart.drop_doubtful(imagename, imaging, doubtful)
         mask = grown
         # WSClean keeps the dirty image, and begins with that.
         again = imaging.imager == imagers.WSCLEAN
         cleaned = clean_in_mask(
-            imager, target, imagename, imaging, mask,
-            datacolumn=datacolumn, nsigma=nsigma, psf_there=True, resume=again,
+            imager, target, imagename, imaging, mask, datacolumn=datacolumn, nsigma=nsigma,
+            resume=doubtful == 0 or again, psf_there=True,
         )  # fmt: skip
     return cleaned
 

@@ -96,7 +96,7 @@ def run(
 ) -> None:
     """Predict the columns of ``work`` at ``rows``, which exist, and write them.
 
-    Blocks are the same here and on workers, and so are the results, to the last bit.
+    Blocks are the same here and on workers, and so are the results, to rounding.
 
     Parameters
     ----------

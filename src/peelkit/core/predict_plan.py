@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 # Seconds of one core, as measured on an AMD EPYC (2 to 2.5 GHz, AVX-512) in double precision.
 # For a component: each row, and each visibility; and for a visibility whatever the components.
-DIRECT_ROW_S, DIRECT_VIS_S, DIRECT_LEAST_S = 80e-9, 2.0e-9, 15e-9
+DIRECT_ROW_S, DIRECT_VIS_S, DIRECT_LEAST_S = 80e-9, 2.3e-9, 30e-9
 # On a grid: each visibility, and each pixel in each plane of w.
 GRID_VIS_S, GRID_PIXEL_S = 200e-9, 45e-9
 # Planes of w that a kernel of ducc's width needs, and more for each turn of phase that w makes at the edge.

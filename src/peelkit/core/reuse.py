@@ -82,7 +82,7 @@ def take_model(source: Path, imagename: Path, made: engine.Imaging) -> None:
     """Copy the model of ``source`` to ``imagename``: tclean begins with what the data have beyond it.
 
     Each major cycle lowers the residual by about the PSF's highest sidelobe: with the bright sources in
-    from the beginning most are saved (3C273: 12 before, 2 or 3 after, and the rms 1 % lower).
+    from the beginning most are saved (3C273: 12 of an image before, 2 or 3 after, and the rms 1 % lower).
     """
     pairs = list(zip(made.models(source), made.models(imagename), strict=True))
     if all(one.exists() for one, _ in pairs):

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from peelkit.core import imaging, modelcol, selfcal_terms, snr, solutions
+from peelkit.core import imagers, imaging, modelcol, selfcal_terms, snr, solutions
 from peelkit.core import selfcal_flux as flux
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_session as state
@@ -135,7 +135,8 @@ def _trial(
     like = read_image(session.imaging.image(session.name("first")))
     state.clean(
         session, trial.imagename, trial.tables, nsigma=nsigma, like=like,
-        model_of=session.best.imagename,
+        # The first image has the largest artefacts, and its model with it.
+        model_of=session.best.imagename if session.best.tables else None,
     )  # fmt: skip
     after = state.state_of(session, trial.imagename)
     moved = state.shift_arcsec(session, trial.imagename)
@@ -256,10 +257,14 @@ def open_mask(session: Session, number: int, before: State) -> float:
     if added.any() or nsigma < session.best.nsigma:
         session.mask = grown
         apply_tables(session, session.best)
-        doubtful = imaging.doubtful_jy(image, session.imaging.psf(best), added)
+        doubtful = imaging.doubtful_jy(
+            image, session.imaging.psf(best), added, nsigma=session.best.nsigma
+        )
+        # WSClean begins with its dirty image in any case.
+        resume = doubtful == 0 or session.imaging.imager == imagers.WSCLEAN
         state.clean(
             session, session.best.imagename, session.best.tables, nsigma=nsigma,
-            resume=not added.any(), model_of=session.best.imagename, doubtful_jy=doubtful,
+            resume=resume, model_of=session.best.imagename, doubtful_jy=doubtful,
         )  # fmt: skip
         session.best.nsigma = nsigma
     return nsigma
