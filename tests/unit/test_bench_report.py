@@ -114,7 +114,7 @@ def test_the_report_has_the_medians_and_ratios_of_a_stored_file(tmp_path: Path) 
     ]
     assert "0.8 (all the command does: 0.5; with its start: 0.125)" in text
     assert cells(text, "ddsolve, field-1: solve")[2] == "0.9 (whole command: 1.4)"
-    assert cells(text, "ddsolve, field")[1:] == ["at least 3", "4"]
+    assert cells(text, "ddsolve, field:")[1:] == ["at least 3", "4"]
     assert cells(text, "Predict, field-1")[2] == "12 (without the start -; CPU -)"
     assert cells(text, "ddsolve against fields")[2] == "5 s + 2 s a field, to 0 %"
     assert cells(text, "ddsolve: wall")[2] == "1.74"
