@@ -76,8 +76,11 @@ def contents(path: Path) -> dict[str, np.ndarray]:
 
 
 def same(here: np.ndarray, there: np.ndarray) -> bool:
-    """Equal to the rounding of complex64: sums of doubles depend on where arrays begin in memory."""
-    return bool(np.abs(here - there).max() <= 1.2e-7 * np.abs(here).max())
+    """Equal to the accuracy of a prediction, `peelkit.engines.ducc.EPSILON`.
+
+    Workers here share the limit of memory, so that blocks are smaller: some are summed that are gridded else.
+    """
+    return bool(np.abs(here - there).max() <= 1e-6 * np.abs(here).max())
 
 
 class Cluster:
@@ -138,7 +141,7 @@ def killing(monkeypatch: pytest.MonkeyPatch, *processes: subprocess.Popen[bytes]
     monkeypatch.setattr(ms, "put", put_and_kill)
 
 
-def test_workers_predict_the_same_columns_to_rounding(invoke, ready: Path) -> None:
+def test_workers_predict_the_same_columns(invoke, ready: Path) -> None:
     invoke("predict-region", ready, *PREDICT)
     here = contents(ready)
     assert np.abs(here["ALL_SKY_MODEL"]).max() > 1

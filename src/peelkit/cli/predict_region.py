@@ -136,7 +136,7 @@ def predict_region(
     between the whole model, predicted in one piece, and the sum of the columns.
 
     With --workers or --dask-address other processes compute visibilities; this one reads and writes the
-    MS, which they need not see. What they give is the same to rounding; one that dies is replaced.
+    MS, which they need not see. What they give is the same to 1e-6; one that dies is replaced.
 
     \b
     Examples:

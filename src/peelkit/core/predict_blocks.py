@@ -96,7 +96,8 @@ def run(
 ) -> None:
     """Predict the columns of ``work`` at ``rows``, which exist, and write them.
 
-    Blocks are the same here and on workers, and so are the results, to rounding.
+    Workers on this machine share the limit of memory and have smaller blocks, some of which are summed where larger
+    ones are gridded: results are the same to `peelkit.engines.ducc.EPSILON`.
 
     Parameters
     ----------
