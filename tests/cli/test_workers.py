@@ -42,8 +42,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Two sources, and so many components beside them that they go on a grid.
     plane[400, 300], plane[100, 120] = 2.0, 1.5
     plane[200:230, 240:270] = 0.01
-    # Not LSRK: casacore's Earth velocity depends on what it was asked before, by some 1e-9 of c, which is 3e-7
-    # of the visibilities here, from run to run in one process.
+    # Not LSRK, whose Doppler shift may differ between processes: what is looked at here is the spreading.
     one = {"centre": (RA_DEG, 30.0), "specsys": "TOPOCENT"}
     write_model(folder / "x.model.fits", [plane], **one)
     write_model(folder / "x.pb.fits", [np.full((SIZE, SIZE), 0.8)], **one)
