@@ -77,11 +77,12 @@ Made by `make bench` (`python bench/run.py`); all figures are in `results.json`.
 "Published" is the recipe of VLASS memo 23 in one process with the same engines on fresh copies of the same data
 (`bench/published.py`): tclean, gaincal and applycal (phases, 30 s), tclean, copy of the model column, each bright
 source predicted by tclean, QuartiCal with the memo's terms and intervals, tclean. Its mask is given to it; the memo's
-image for it and the inspection by eye are not counted. peelkit is `peelkit recipe peel` with its defaults{SELFCAL_NOTE}.
-Both have the same regions, image size, cell, robust and Taylor terms, and run in turn. Page cache warm, `sync` before
-each run. Wall and CPU times are medians of the repeats; CPU counts all processes. Memory is the largest sum over all
-processes (shared pages once), sampled 20 times a second; bytes are those of all read and write calls, the page
-cache's and pipes' too."""
+image for it and the inspection by eye are not counted. peelkit is `peelkit recipe peel` with its
+defaults{SELFCAL_NOTE}. Both have the same regions, image size,
+cell, robust and Taylor terms, and run in turn; page cache warm, QuartiCal compiled before, `sync` before each run.
+Wall and CPU times are medians of the repeats; CPU counts all processes. Memory is the largest sum over all
+processes (shared pages once), sampled 20 times a second; bytes are those of all
+read and write calls, the page cache's and pipes' too."""
 
 
 def _summary(measured: dict[str, dict[str, Any]]) -> str:

@@ -123,6 +123,7 @@ def plan(work: Path, results: Results, *, quick: bool, kinds: list[str]) -> Iter
         return ready[dataset.name]
 
     def chain(dataset: Dataset, variant: str, rounds: int) -> dict[str, Any]:
+        chains.warm_up(work)
         made = data(dataset)
         found = chains.run_chain(made, variant, work, rounds=rounds)
         about = {"dataset": dataset.name, "kind": dataset.kind, "axis": dataset.axis}
