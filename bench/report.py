@@ -44,7 +44,9 @@ def write(content: dict[str, Any], folder: Path) -> None:
     """Write README.md and the plots into a folder."""
     measured = {key: one for key, one in content["measurements"].items() if "failed" not in one}
     plots = plot_all(measured, folder)
-    parts = [_head(content), _summary(measured)]
+    # Written into results.json by hand: what disturbed a run.
+    remarks = "\n".join(f"**{remark}**" for remark in content.get("remarks", []))
+    parts = [_head(content), remarks, _summary(measured)]
     for kind in dict.fromkeys(one.kind for one in runs_of(measured, "chain")):
         parts.append(_chains(measured, kind))
     if "stages.png" in plots:
