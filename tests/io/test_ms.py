@@ -228,3 +228,14 @@ def test_all_flagged_is_a_data_error(two_spws: Path) -> None:
     edit(two_spws, lambda main: main.putcol("FLAG_ROW", np.ones(main.nrows(), dtype=bool)))
     with pytest.raises(DataError, match="all flagged"):
         survey(ms.read_info(two_spws), Selection())
+
+
+def test_rows_in_another_order_that_begin_and_end_as_a_range_are_read_in_theirs(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "order.ms"
+    make_ms(path, MsRecipe())
+    with ms.opened(path) as main:
+        rows = np.array([0, 2, 1, 3])
+        every = ms.get(main, "UVW", np.arange(4))
+        assert np.array_equal(ms.get(main, "UVW", rows), every[rows])

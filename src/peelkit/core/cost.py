@@ -134,7 +134,7 @@ ALIVE = {"add-model-col": 3, "predict-region": 8, "image-residual": 3, "selfcal"
 # on 9.3 M rows); MSs are copied in windows.
 KEPT_PER_ROW = {
     "add-model-col": 12.0,
-    "predict-region": 9.0,
+    "predict-region": 27.0,
     "image-residual": 42.0,
     "selfcal": 14.0,
     "ddsolve": 26.0,

@@ -19,7 +19,7 @@ from peelkit.core.predict_plan import GRID_PIXEL_BYTES
 from peelkit.core.predictor import MOST_GRID_BYTES, Doppler, Predictor, Samples, Sky
 from peelkit.core.skymodel import SkyModel
 from peelkit.core.stokes import to_correlations
-from peelkit.io import ms
+from peelkit.io import ms, rownumbers
 from peelkit.progress import Progress
 from peelkit.spread import Spread
 
@@ -139,28 +139,24 @@ def _blocks(
 ) -> Iterator[tuple[ms.DataDescription, NDArray[np.int64]]]:
     """Rows of one data description; where each field sees another sky, field after field."""
     info = work.predictor.info
-    ids = [
-        ms.get(main, "DATA_DESC_ID", rows[start : start + count]).astype(np.int32)
-        for start, count in ms.row_ranges(rows.size, 16)
-    ]
-    ddids = np.concatenate(ids) if ids else np.empty(0, dtype=np.int32)
     columns = len(work.skies) + bool(work.total)
-    for description in info.data_descriptions:
-        mine = rows[ddids == description.id]
-        if work.predictor.beam is not None and mine.size:
-            fields = np.concatenate(
-                [
-                    ms.get(main, "FIELD_ID", mine[start : start + count])
-                    for start, count in ms.row_ranges(mine.size, 16)
-                ]
-            )
-            mine = mine[np.argsort(fields, kind="stable")]
-        vis_bytes = VIS_BYTES + COLUMN_VIS_BYTES * columns
-        if work.stokes:
-            vis_bytes = VIS_BYTES + 32 * columns
-        row_bytes = info.spws[description.spw].freq_hz.size * vis_bytes + 200
-        for start, count in ms.row_ranges(mine.size, max(1, int(row_bytes / BLOCK_CHUNKS))):
-            yield description, mine[start : start + count]
+    for _, window, ddids in rownumbers.windows(main, rows):
+        for description in info.data_descriptions:
+            mine = window[ddids == description.id]
+            if work.predictor.beam is not None and mine.size:
+                fields = np.concatenate(
+                    [
+                        ms.get(main, "FIELD_ID", mine[start : start + count])
+                        for start, count in ms.row_ranges(mine.size, 16)
+                    ]
+                )
+                mine = mine[np.argsort(fields, kind="stable")]
+            vis_bytes = VIS_BYTES + COLUMN_VIS_BYTES * columns
+            if work.stokes:
+                vis_bytes = VIS_BYTES + 32 * columns
+            row_bytes = info.spws[description.spw].freq_hz.size * vis_bytes + 200
+            for start, count in ms.row_ranges(mine.size, max(1, int(row_bytes / BLOCK_CHUNKS))):
+                yield description, mine[start : start + count]
 
 
 def _pixels(work: Work) -> list[SkyModel]:

@@ -438,6 +438,13 @@ def chunks(
                 yield description, mine[start : start + count]
 
 
+def _one_after_another(rows: NDArray[np.int64]) -> bool:
+    """Whether rows can be read as one range; rows sorted by field may begin and end as one does."""
+    if not rows.size or rows[-1] - rows[0] + 1 != rows.size:
+        return False
+    return bool((rows[1:] > rows[:-1]).all())
+
+
 def get(main: table, column: str, rows: NDArray[np.int64]) -> NDArray[Any]:
     """Cells of ``column`` at ``rows``, shape (row, ...).
 
@@ -447,7 +454,7 @@ def get(main: table, column: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         If the column has no values in some of them: it was made, and not filled.
     """
     try:
-        if rows.size and rows[-1] - rows[0] + 1 == rows.size:
+        if _one_after_another(rows):
             return np.asarray(main.getcol(column, int(rows[0]), int(rows.size)))
         return np.asarray(main.selectrows(rows).getcol(column))
     except RuntimeError as error:
@@ -467,7 +474,7 @@ def part(main: table, rows: NDArray[np.int64]) -> table:
 
 def put(main: table, column: str, rows: NDArray[np.int64], values: NDArray[Any]) -> None:
     """Write ``values``, shape (row, ...), to ``column`` at ``rows``."""
-    if rows.size and rows[-1] - rows[0] + 1 == rows.size:
+    if _one_after_another(rows):
         main.putcol(column, values, int(rows[0]), int(rows.size))
     else:
         main.selectrows(rows).putcol(column, values)
