@@ -80,11 +80,9 @@ def ddsolve(
         then as it was.
     """
     progress = progress or Progress()
-    if dry_run or not machines.several:
-        return _ddsolve(path, selection, options, progress, Spread(), dry_run=dry_run)
-    with opened(machines) as spread:
+    with opened(HERE if dry_run else machines) as spread:
         spread.see([path])
-        return _ddsolve(path, selection, options, progress, spread)
+        return _ddsolve(path, selection, options, progress, spread, dry_run=dry_run)
 
 
 def _ddsolve(

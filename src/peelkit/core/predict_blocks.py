@@ -137,26 +137,21 @@ def run(
 def _blocks(
     main: Any, work: Work, rows: NDArray[np.int64]
 ) -> Iterator[tuple[ms.DataDescription, NDArray[np.int64]]]:
-    """Rows of one data description; where each field sees another sky, field after field."""
+    """Rows of one data description, ascending; where each field sees another sky, of few fields."""
     info = work.predictor.info
     columns = len(work.skies) + bool(work.total)
+    vis_bytes = VIS_BYTES + (32 if work.stokes else COLUMN_VIS_BYTES) * columns
     for _, window, ddids in rownumbers.windows(main, rows):
         for description in info.data_descriptions:
             mine = window[ddids == description.id]
-            if work.predictor.beam is not None and mine.size:
-                fields = np.concatenate(
-                    [
-                        ms.get(main, "FIELD_ID", mine[start : start + count])
-                        for start, count in ms.row_ranges(mine.size, 16)
-                    ]
-                )
+            by_field = work.predictor.beam is not None and mine.size > 0
+            if by_field:
+                fields = rownumbers.column(main, "FIELD_ID", mine)
                 mine = mine[np.argsort(fields, kind="stable")]
-            vis_bytes = VIS_BYTES + COLUMN_VIS_BYTES * columns
-            if work.stokes:
-                vis_bytes = VIS_BYTES + 32 * columns
             row_bytes = info.spws[description.spw].freq_hz.size * vis_bytes + 200
-            for start, count in ms.row_ranges(mine.size, max(1, int(row_bytes / BLOCK_CHUNKS))):
-                yield description, mine[start : start + count]
+            for start, count in ms.row_ranges(mine.size, int(row_bytes / BLOCK_CHUNKS)):
+                block = mine[start : start + count]
+                yield description, np.sort(block) if by_field else block
 
 
 def _pixels(work: Work) -> list[SkyModel]:
@@ -210,11 +205,7 @@ class _Writer:
         values: NDArray[np.complex64],
         correlations: tuple[str, ...],
     ) -> None:
-        """Write ``values``, shape (row, chan) of one hand or (row, chan, corr), at ``rows``."""
-        order = None
-        if np.any(np.diff(rows) < 0):
-            order = np.argsort(rows)
-            rows = rows[order]
+        """Write ``values``, shape (row, chan) of one hand or (row, chan, corr), at ``rows``, ascending."""
         n_chan, n_corr = values.shape[1], len(correlations)
         step = max(1, WRITE_BYTES // (8 * n_chan * n_corr))
         ends = np.append(np.flatnonzero(np.diff(rows) != 1) + 1, rows.size)
@@ -227,8 +218,8 @@ class _Writer:
             end = min(rows.size, start + step)
             if by_runs:
                 end = min(end, int(ends[np.searchsorted(ends, start, side="right")]))
-            part = slice(start, end) if order is None else order[start:end]
-            ms.put(self._main, column, rows[start:end], self._cells(values[part], correlations))
+            part = slice(start, end)
+            ms.put(self._main, column, rows[part], self._cells(values[part], correlations))
             start = end
 
     def _cells(
