@@ -21,6 +21,7 @@ Measured with 3.1.0, Debian's package:
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import re
@@ -113,12 +114,18 @@ class Wsclean:
         Cores to use.
     memory_gib : float
         That it may take: more visibilities are read in pieces.
+
+    Attributes
+    ----------
+    noise_jy : dict of str
+        Noise of the residuals of the images that were cleaned [Jy/beam].
     """
 
     def __init__(self, log_path: Path, *, threads: int, memory_gib: float = 2.0) -> None:
         self.log_path = log_path.absolute()
         self.threads = threads
         self.memory_gib = memory_gib
+        self.noise_jy: dict[str, float] = {}
         self.version = ""
         self.calls = 0
         self.argv: list[str] = []
@@ -368,7 +375,7 @@ def clean(
         [*arguments, str(ms.absolute())],
         product=[found.psf, found.dirty, found.residual, *found.models],
     )
-    for path in wsclean.scratch.glob(f"{name}-now-*"):
+    for path in wsclean.scratch.glob(f"{glob.escape(name)}-now-*"):
         # What it read it wrote again, without the date.
         again = (keep_psf and path.name.endswith("-psf.fits")) or (
             keep_dirty and path.name.endswith("-dirty.fits")
@@ -385,6 +392,15 @@ def clean(
         models=found.models,
         noise_jy=_last_noise(said),
     )
+
+
+def take_psf(wsclean: Wsclean, source: str, name: str) -> bool:
+    """Let an image have the PSF of another of this run; whether there was one."""
+    prefix = f"{source}-kept-"
+    there = list(wsclean.scratch.glob(f"{glob.escape(prefix)}*psf.fits"))
+    for path in there:
+        shutil.copyfile(path, path.with_name(f"{name}-kept-{path.name.removeprefix(prefix)}"))
+    return bool(there)
 
 
 def _last_noise(said: str) -> float:
