@@ -132,7 +132,8 @@ def test_the_peeled_image_compares_with_selfcals_and_finds_what_was_hidden(
     invoke("image-residual", path, "again", "--like", "after.image", "--no-grow-mask")
     again = results("again.image")
     assert again["mask_pixels"] == last["mask_pixels"] and again["mask_pixels_added"] == 0
-    assert again["rms_ratio"] == pytest.approx(1.0, abs=0.01)
+    # In one go, where the other was cleaned on as its mask opened.
+    assert again["rms_ratio"] == pytest.approx(1.0, abs=0.03)
     # A worse column is said to be worse.
     worse = invoke(
         "image-residual",
@@ -148,6 +149,86 @@ def test_the_peeled_image_compares_with_selfcals_and_finds_what_was_hidden(
     # Finished images are kept.
     refused = invoke("image-residual", path, "after", "--like", "before.image", code=3)
     assert "after.image: exists" in refused.stderr
+
+
+def major_cycles(log: str) -> int:
+    return Path(log).read_text().count("Run Major Cycle")
+
+
+@pytest.mark.slow
+def test_an_image_that_begins_with_another_is_the_same_in_fewer_major_cycles(
+    invoke, peeled: Path
+) -> None:
+    invoke("image-residual", peeled, "before", "--column", "DATA", *SMALL)
+    invoke("image-residual", peeled, "anew", "--like", "before.image")
+    invoke("image-residual", peeled, "start", "--like", "before.image", "--nsigma", 5)
+    invoke(
+        "image-residual", peeled, "again", "--like", "before.image", "--begin-with", "start.image"
+    )
+    anew, again = results("anew.image"), results("again.image")
+    assert major_cycles("again.casa.log") < major_cycles("anew.casa.log")
+    assert again["rms_jy_beam"] == pytest.approx(anew["rms_jy_beam"], rel=0.02)
+    assert near(Path("again.image"), FAINT) == pytest.approx(
+        near(Path("anew.image"), FAINT), rel=0.01
+    )
+    record = json.loads(Path("again.image.peelkit.json").read_text())
+    assert record["inputs"]["begin_with"] == "start.image"
+    # What the model has and the data have not is cleaned away.
+    invoke(
+        "image-residual", peeled, "whole", "--like", "before.image", "--column", "CORRECTED_DATA"
+    )
+    invoke(
+        "image-residual", peeled, "without", "--like", "before.image", "--begin-with", "whole.image"
+    )
+    without = results("without.image")
+    assert without["rms_jy_beam"] == pytest.approx(anew["rms_jy_beam"], rel=0.05)
+    assert abs(near(Path("without.image"), BRIGHT)) < 0.01
+    assert near(Path("without.image"), FAINT) == pytest.approx(
+        near(Path("anew.image"), FAINT), rel=0.02
+    )
+    # Other pixels or channels will not do.
+    invoke(
+        "image-residual",
+        peeled,
+        "small",
+        "--column",
+        "PEELED_DATA",
+        "--imsize",
+        128,
+        "--cell",
+        "1.5arcsec",
+    )
+    refused = invoke(
+        "image-residual",
+        peeled,
+        "no",
+        "--like",
+        "before.image",
+        "--begin-with",
+        "small.image",
+        code=2,
+    )
+    assert "--begin-with small.image: does not go with --like before.image" in refused.stderr
+
+
+@pytest.mark.slow
+def test_the_mask_opens_until_nothing_stands_out(invoke, tmp_path: Path) -> None:
+    # Each is hidden by what is left of the one before until that is cleaned.
+    sources = ((1.0, 45.0, 30.0), (0.06, -40.0, -20.0), (0.008, 20.0, -60.0), (0.003, -60.0, 50.0))
+    path = tmp_path / "a.ms"
+    make_ms(path, base_recipe(sources=sources, flux_jy=0.0))
+    ra, dec = _centre(path)
+    ra, dec = ra + sources[0][1] / 3600 / np.cos(np.radians(dec)), dec + sources[0][2] / 3600
+    Path("bright.crtf").write_text(f"#CRTFv0\ncircle[[{ra}deg, {dec}deg], 6arcsec] coord=J2000\n")
+    invoke("image-residual", path, "first", "--column", "DATA", "--mask", "bright.crtf", *SMALL)
+    invoke("image-residual", path, "all", "--column", "DATA", "--like", "first.image")
+    # 14 antennas, 2 hands, 4 channels, 12 integrations: 0.02 / sqrt(8736) Jy, a little more for Briggs.
+    assert results("all.image")["rms_jy_beam"] < 2.7e-4
+    mask = read_image(Path("all.cleanmask"))
+    for source in sources:
+        assert near(Path("all.cleanmask"), source) == 1
+        assert near(Path("all.image"), source) == pytest.approx(source[0], rel=0.05, abs=7e-4)
+    assert mask.data.mean() < 0.3
 
 
 @pytest.mark.slow

@@ -251,7 +251,7 @@ def test_selfcal_finds_the_same_with_it(invoke, tmp_path: Path) -> None:
     invoke("image-residual", path, "like", "--column", "CORRECTED_DATA", "--like", "s.selfcal/final.image")  # fmt: skip
     like = json.loads((tmp_path / "like.image.peelkit.json").read_text())
     assert like["engine"]["name"] == "wsclean"
-    assert like["results"]["rms_ratio"] == pytest.approx(1.0, abs=0.01)
+    assert like["results"]["rms_ratio"] == pytest.approx(1.0, abs=0.03)
     invoke("stats", "s.selfcal/final.image", "like.image", "--ms", path)
 
 

@@ -10,7 +10,7 @@ from casacore.tables import table
 from makems import MsRecipe, make_ms
 from peelkit import memory
 from peelkit.core import restart, reuse
-from peelkit.engines.casa import Imaging
+from peelkit.engines.casa import Casa, Imaging
 from peelkit.io import ms
 
 
@@ -85,8 +85,9 @@ def test_faint_components_are_left_out_and_signs_do_not_matter(tmp_path: Path) -
 def test_a_psf_is_taken_whole_or_not_at_all(tmp_path: Path) -> None:
     made = Imaging(imsize=8, cell_arcsec=1.0)
     make_image(tmp_path / "one.psf", np.ones((8, 8), dtype=np.float32))
-    assert not reuse.take_psf(tmp_path / "one", tmp_path / "two", made)
+    casa = Casa(tmp_path / "casa.log")
+    assert not reuse.take_psf(casa, tmp_path / "one", tmp_path / "two", made)
     assert not (tmp_path / "two.psf").exists()
     make_image(tmp_path / "one.sumwt", np.ones((8, 8), dtype=np.float32))
-    assert reuse.take_psf(tmp_path / "one", tmp_path / "two", made)
+    assert reuse.take_psf(casa, tmp_path / "one", tmp_path / "two", made)
     assert (tmp_path / "two.psf").is_dir() and not (tmp_path / "two.psf").is_symlink()

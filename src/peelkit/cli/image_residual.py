@@ -42,6 +42,13 @@ SETTLED = (
     help="Image of selfcal or image-residual whose grid, weights, mask and depth are used again.",
 )
 @click.option(
+    "--begin-with",
+    type=options.PATH,
+    metavar="IMAGE",
+    help="Earlier image of the same sources, made --like the same: cleaning begins with its model and mask, which "
+    "saves most of the work.",
+)
+@click.option(
     "--around",
     metavar="REGIONS[:NAME]",
     default="",
@@ -128,12 +135,14 @@ def image_residual(
             "--restore and --from go together: --from names the sidecar of predict-region that has the "
             "sources to restore."
         )
+    if values["begin_with"] is not None and values["like"] is None:
+        raise OptionError("--begin-with needs --like: an image of the same pixels.")
     if values["around"]:
         if values["like"] is None:
             raise OptionError(
                 "--around needs --like: an image to take cell, weights and depth from."
             )
-        for name in ("mask", "grow_mask"):
+        for name in ("mask", "grow_mask", "begin_with"):
             if values[name]:
                 word = name.replace("_", "-")
                 raise OptionError(f"--{word}: with --around the region is the mask; leave it out.")
@@ -145,6 +154,7 @@ def image_residual(
         mask_threshold=values["mask_threshold"],
         nsigma=values["nsigma"],
         choices=options.imaging_choices(values),
+        begin_with=values["begin_with"],
         around=values["around"],
         imager=values["imager"]
         if values["like"] and ctx.get_parameter_source("imager") is ParameterSource.COMMANDLINE

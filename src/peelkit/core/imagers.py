@@ -42,6 +42,11 @@ def gridder(asked: str | None) -> str:
     return wsclean_images.GRIDDER
 
 
+def begins_with_model(imaging: Imaging) -> bool:
+    """Whether the imager begins with the model that is there, which WSClean cannot."""
+    return imaging.imager == TCLEAN
+
+
 def switched(imaging: Imaging, imager: str) -> Imaging:
     """The same with another imager."""
     if imager == imaging.imager:

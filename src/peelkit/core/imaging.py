@@ -6,7 +6,7 @@ import glob
 import math
 import re
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,9 @@ TAYLOR_BANDWIDTH = 0.1
 
 # The mask of a dirty image leaves out peaks below this multiple of the highest sidelobe.
 SIDELOBE_FACTOR = 1.5
+
+# A mask that grows by less than this factor has opened to all there is: edges of islands go on growing.
+LEAST_OPENING = 1.05
 
 # From this dynamic range images are cleaned deeper.
 HIGH_DYNAMIC_RANGE = 5000.0
@@ -218,11 +221,9 @@ class Cleaned:
         return not bool(self.mask.any())
 
 
-def remove_products(imagename: Path, *, keep: Collection[str] = ()) -> None:
-    """Delete what tclean made of ``imagename``, but for products of the kinds ``keep``."""
+def remove_products(imagename: Path) -> None:
+    """Delete what tclean made of ``imagename``."""
     for path in products(imagename):
-        if kind(path, imagename) in keep:
-            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -357,11 +358,13 @@ def clean_in_mask(
     nsigma: float,
     like: Image | None = None,
     resume: bool = False,
+    model_changed: bool = False,
     psf_there: bool = False,
 ) -> Cleaned:
     """Clean in ``mask`` (shape of the image); with an empty mask the image stays dirty.
 
-    ``like`` is an image of the same size, needed to write the mask before there is an own image.
+    ``like`` is an image of the same size, needed to write the mask before there is an own image. For the rest
+    see `peelkit.engines.casa.clean`.
     """
     mask_path = None
     if mask.any():
@@ -380,9 +383,45 @@ def clean_in_mask(
         mask=mask_path,
         nsigma=nsigma,
         resume=resume,
+        model_changed=model_changed,
         psf_there=psf_there,
     )
     return Cleaned(imagename, read_image(imaging.image(imagename)), mask)
+
+
+def clean_on(
+    imager: imagers.Imager,
+    target: Target,
+    before: Cleaned,
+    imaging: engine.Imaging,
+    mask: NDArray[np.bool_],
+    *,
+    datacolumn: str,
+    cleaned_to: float,
+    nsigma: float,
+    same_weights: bool = True,
+) -> Cleaned:
+    """Clean an image of the same data on, in a mask that opened.
+
+    Components that may stand for sidelobes of what the mask opened to are taken out first (`restart`).
+
+    Parameters
+    ----------
+    cleaned_to, nsigma : float
+        Depth before, and now.
+    same_weights : bool
+        Else the PSF is made anew.
+    """
+    name = before.imagename
+    doubtful = 0.0
+    if imagers.begins_with_model(imaging):
+        added = mask & ~before.mask
+        doubtful = doubtful_jy(before.image, imaging.psf(name), added, nsigma=cleaned_to)
+        restart.drop_doubtful(name, imaging, doubtful)
+    return clean_in_mask(
+        imager, target, name, imaging, mask, datacolumn=datacolumn, nsigma=nsigma,
+        resume=same_weights, model_changed=doubtful > 0,
+    )  # fmt: skip
 
 
 def dirty_image(
@@ -434,19 +473,45 @@ def first_image(
     cleaned = clean_in_mask(
         imager, target, imagename, imaging, mask, datacolumn=datacolumn, nsigma=nsigma, resume=True
     )
-    for _ in range(passes - 1):
-        grown = grow_mask(cleaned.image, mask, sigma) & allowed
-        if grown.sum() <= 1.05 * mask.sum():
+    return opened(
+        imager, target, cleaned, imaging,
+        sigma=sigma, datacolumn=datacolumn, nsigma=nsigma, passes=passes - 1, allowed=allowed,
+    )  # fmt: skip
+
+
+def opened(
+    imager: imagers.Imager,
+    target: Target,
+    cleaned: Cleaned,
+    imaging: engine.Imaging,
+    *,
+    sigma: float,
+    datacolumn: str,
+    nsigma: float,
+    passes: int,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Cleaned:
+    """Open the mask to what stands out by ``sigma``, and clean on, until it opens no more.
+
+    Parameters
+    ----------
+    passes : int
+        How often at most.
+    allowed : ndarray of bool, optional
+        Where the mask may be.
+    """
+    for _ in range(passes):
+        if cleaned.mask.any():
+            grown = grow_mask(cleaned.image, cleaned.mask, sigma)
+        else:
+            grown = dirty_mask(cleaned.image, read_image(imaging.psf(cleaned.imagename)), sigma)
+        if allowed is not None:
+            grown &= allowed
+        if grown.sum() <= LEAST_OPENING * cleaned.mask.sum():
             break
-        psf = imaging.psf(imagename)
-        doubtful = doubtful_jy(cleaned.image, psf, grown & ~mask, nsigma=nsigma)
-        restart.drop_doubtful(imagename, imaging, doubtful)
-        mask = grown
-        # WSClean keeps the dirty image, and begins with that.
-        again = imaging.imager == imagers.WSCLEAN
-        cleaned = clean_in_mask(
-            imager, target, imagename, imaging, mask, datacolumn=datacolumn, nsigma=nsigma,
-            resume=doubtful == 0 or again, psf_there=True,
+        cleaned = clean_on(
+            imager, target, cleaned, imaging, grown,
+            datacolumn=datacolumn, cleaned_to=nsigma, nsigma=nsigma,
         )  # fmt: skip
     return cleaned
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import imaging
+from peelkit.core import imagers, imaging, wsclean_images
 from peelkit.engines import casa as engine
+from peelkit.engines.wsclean import Wsclean
 from peelkit.io import ms
 
 # What PSF and sums of weights are made of: where each sample lies in uv, and what it counts. TIME is there
@@ -60,14 +61,16 @@ def mark(info: ms.MsInfo, rows: NDArray[np.int64]) -> str:
     return total.hexdigest()
 
 
-def take_psf(source: Path, imagename: Path, made: engine.Imaging) -> bool:
+def take_psf(imager: imagers.Imager, source: Path, imagename: Path, made: engine.Imaging) -> bool:
     """Copy PSF, sums of weights and primary beam of ``source`` to ``imagename``.
 
     Returns
     -------
     bool
-        Whether they were all there: tclean then need not make them.
+        Whether they were all there: the imager then need not make them.
     """
+    if isinstance(imager, Wsclean):
+        return wsclean_images.take_psf(imager, source, imagename)
     found = _copies(source, imagename, imaging.PSF_PRODUCTS)
     needed = {made.psf(imagename).name, f"{imagename.name}.sumwt{made.suffix}"}
     if made.is_mosaic:
@@ -79,13 +82,13 @@ def take_psf(source: Path, imagename: Path, made: engine.Imaging) -> bool:
 
 
 def take_model(source: Path, imagename: Path, made: engine.Imaging) -> None:
-    """Copy the model of ``source`` to ``imagename``: tclean begins with what the data have beyond it.
+    """Copy the model of ``source`` to ``imagename``, if the imager begins with what the data have beyond it.
 
     Each major cycle lowers the residual by about the PSF's highest sidelobe: with the bright sources in
     from the beginning most are saved (3C273: 12 of an image before, 2 or 3 after, and the rms 1 % lower).
     """
     pairs = list(zip(made.models(source), made.models(imagename), strict=True))
-    if all(one.exists() for one, _ in pairs):
+    if imagers.begins_with_model(made) and all(one.exists() for one, _ in pairs):
         _copy(pairs)
 
 

@@ -194,7 +194,7 @@ def calibrate(
             rounds.run_rounds(session)
             if not session.best.tables:
                 refusal = _no_round(session)
-        products.link_final(session)
+        state.link_final(session)
         if refusal is None:
             _apply_best(session)
         check = rounds.check_model(session) if refusal is None else None
@@ -345,7 +345,9 @@ def _start(session: Session) -> None:
     )
     session.mask = first.mask
     _leave_out(session)
-    state.record_image(session, "first", [], nsigma=FIRST_NSIGMA, started=started)
+    state.record_image(
+        session, "first", [], nsigma=FIRST_NSIGMA, started=started, mark=session.mark
+    )
     session.best = Best()
     session.executions = executions.compare(session)
     state.save(session, "rounds")

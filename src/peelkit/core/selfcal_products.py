@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
-from peelkit.core import calibrate_tables, imaging, plots, selfcal_holdout, snr
+from peelkit.core import calibrate_tables, plots, selfcal_holdout, snr
 from peelkit.core import selfcal_prepare as preparing
 from peelkit.core import selfcal_session as state
 from peelkit.core.selfcal_session import Session
@@ -39,19 +38,6 @@ def record_tables(session: Session) -> None:
         field=session.field_names,
         fluxes_jy={},
         parang=session.options.parang,
-    )
-
-
-def link_final(session: Session) -> None:
-    """Give the products of the best image names that scripts can know beforehand: final.image."""
-    best, final = session.name(session.best.imagename), session.name("final")
-    imaging.remove_products(final)
-    for path in imaging.products(best):
-        kind = path.name.removeprefix(best.name)
-        if not kind.endswith(".peelkit.json"):
-            final.with_name(f"{final.name}{kind}").symlink_to(path.name)
-    state.record_image(
-        session, "final", session.best.tables, nsigma=session.best.nsigma, started=time.time()
     )
 
 

@@ -7,7 +7,9 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from peelkit.core import imagers, imaging, modelcol, selfcal_terms, snr, solutions
+import numpy as np
+
+from peelkit.core import imaging, modelcol, selfcal_terms, snr, solutions
 from peelkit.core import selfcal_flux as flux
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_session as state
@@ -245,28 +247,16 @@ def open_mask(session: Session, number: int, before: State) -> float:
     """
     options = session.options
     nsigma = options.nsigma or imaging.depth(before.figures.dynamic_range)
-    best = session.name(session.best.imagename)
     grown = session.mask
-    image = read_image(session.imaging.image(best))
     if options.mask is None:
+        image = read_image(session.imaging.image(session.name(session.best.imagename)))
         sigma = max(options.mask_threshold, 2 * options.mask_threshold * MASK_STEP**number)
         grown = imaging.grow_mask(image, session.mask, sigma)
         if session.left_out is not None:
             grown &= ~session.left_out
-    added = grown & ~session.mask
-    if added.any() or nsigma < session.best.nsigma:
-        session.mask = grown
+    if np.any(grown & ~session.mask) or nsigma < session.best.nsigma:
         apply_tables(session, session.best)
-        doubtful = imaging.doubtful_jy(
-            image, session.imaging.psf(best), added, nsigma=session.best.nsigma
-        )
-        # WSClean begins with its dirty image in any case.
-        resume = doubtful == 0 or session.imaging.imager == imagers.WSCLEAN
-        state.clean(
-            session, session.best.imagename, session.best.tables, nsigma=nsigma,
-            resume=resume, model_of=session.best.imagename, doubtful_jy=doubtful,
-        )  # fmt: skip
-        session.best.nsigma = nsigma
+        state.clean_on(session, grown, nsigma=nsigma)
     return nsigma
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import image_record, imagers, imaging, restart, reuse, snr
-from peelkit.core.imaging import Target
+from peelkit.core import image_record, imagers, imaging, reuse, snr
+from peelkit.core.imaging import Cleaned, Target
 from peelkit.core.measure import measure, shift_pixels
 from peelkit.core.verdict import Limits, State, Verdict
 from peelkit.core.workspace import Workspace
@@ -105,6 +105,14 @@ class Session:
     # Each execution imaged by itself, if there are several.
     executions: list[dict[str, Any]] = field(default_factory=list)
     applied: list[str] | None = None
+    psf_mark: str | None = None
+
+    @property
+    def mark(self) -> str:
+        """`reuse.mark` of the working copy. Gains change it only with the weights: no round sets flags."""
+        if self.psf_mark is None or self.options.calwt:
+            self.psf_mark = reuse.mark(self.work, ms.every_row(self.work))
+        return self.psf_mark
 
     @property
     def target(self) -> Target:
@@ -134,48 +142,49 @@ def clean(
     tables: list[str],
     *,
     nsigma: float,
-    like: Image | None = None,
-    resume: bool = False,
+    like: Image,
     model_of: str | None = None,
-    doubtful_jy: float = 0.0,
 ) -> None:
     """Image the corrected data, to which ``tables`` were applied, in the present mask.
 
     Parameters
     ----------
-    resume : bool
-        Go on with the own model and residual.
     model_of : str, optional
-        Image whose model cleaning begins with, which may be the own.
-    doubtful_jy : float
-        Components of that model that are left out, see `restart.drop_doubtful`.
+        Image whose model cleaning begins with.
     """
     started = time.time()
-    name = session.name(imagename)
-    mark = reuse.mark(session.work, np.arange(session.work.n_rows))
-    psf_there = False
-    if not resume:
-        psf_there = _begin(session, imagename, model_of, mark)
-        if model_of is not None:
-            restart.drop_doubtful(name, session.imaging, doubtful_jy)
+    name, mark = session.name(imagename), session.mark
+    imaging.remove_products(name)
+    if model_of is not None:
+        reuse.take_model(session.name(model_of), name, session.imaging)
+    first = session.name("first")
+    psf_there = _mark_of(session, "first") == mark and reuse.take_psf(
+        session.imager, first, name, session.imaging
+    )
     imaging.clean_in_mask(
         session.imager, session.target, name, session.imaging, session.mask,
-        datacolumn="corrected", nsigma=nsigma, like=like, resume=resume, psf_there=psf_there,
+        datacolumn="corrected", nsigma=nsigma, like=like, psf_there=psf_there,
     )  # fmt: skip
     record_image(session, imagename, tables, nsigma=nsigma, started=started, mark=mark)
 
 
-def _begin(session: Session, imagename: str, model_of: str | None, mark: str) -> bool:
-    """Put in place what need not be made: the model, and the PSF; returns whether that is there."""
-    name = session.name(imagename)
-    if model_of == imagename:
-        return image_record.read(session.imaging.image(name)).mark == mark
-    imaging.remove_products(name)
-    if model_of is not None:
-        reuse.take_model(session.name(model_of), name, session.imaging)
-    first = image_record.read(session.imaging.image(session.name("first")))
-    # Gains change the visibilities; the PSF only with flags, and with the weights (calwt).
-    return first.mark == mark and reuse.take_psf(first.imagename, name, session.imaging)
+def clean_on(session: Session, mask: NDArray[np.bool_], *, nsigma: float) -> None:
+    """Clean the best image on, in a mask that opened; its gains are applied."""
+    started = time.time()
+    best, mark = session.best, session.mark
+    name = session.name(best.imagename)
+    before = Cleaned(name, read_image(session.imaging.image(name)), session.mask)
+    imaging.clean_on(
+        session.imager, session.target, before, session.imaging, mask,
+        datacolumn="corrected", cleaned_to=best.nsigma, nsigma=nsigma,
+        same_weights=_mark_of(session, best.imagename) == mark,
+    )  # fmt: skip
+    record_image(session, best.imagename, best.tables, nsigma=nsigma, started=started, mark=mark)
+    session.mask, best.nsigma = mask, nsigma
+
+
+def _mark_of(session: Session, imagename: str) -> str | None:
+    return image_record.read(session.imaging.image(session.name(imagename))).mark
 
 
 def record_image(
@@ -185,7 +194,7 @@ def record_image(
     *,
     nsigma: float,
     started: float,
-    mark: str | None = None,
+    mark: str | None,
 ) -> None:
     """Leave a sidecar beside an image, from which the same can be made of another column."""
     image_record.write(
@@ -197,8 +206,22 @@ def record_image(
         nsigma=nsigma,
         engine=session.imager.engine(),
         started=started,
-        mark=mark or reuse.mark(session.work, np.arange(session.work.n_rows)),
+        mark=mark,
     )
+
+
+def link_final(session: Session) -> None:
+    """Give the products of the best image names that scripts can know beforehand: final.image."""
+    best, final = session.name(session.best.imagename), session.name("final")
+    imaging.remove_products(final)
+    for path in imaging.products(best):
+        kind = path.name.removeprefix(best.name)
+        if not kind.endswith(".peelkit.json"):
+            final.with_name(f"{final.name}{kind}").symlink_to(path.name)
+    record_image(
+        session, "final", session.best.tables, nsigma=session.best.nsigma, started=time.time(),
+        mark=_mark_of(session, session.best.imagename),
+    )  # fmt: skip
 
 
 def save(session: Session, stage: str) -> None:

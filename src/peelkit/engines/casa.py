@@ -514,18 +514,21 @@ def clean(
     nsigma: float,
     observation: str = "",
     resume: bool = False,
+    model_changed: bool = False,
     psf_there: bool = False,
 ) -> dict[str, Any]:
-    """Run tclean; without a mask it makes the dirty image.
+    """Run tclean; without a mask it makes the dirty image. A model that is there is what it begins with.
 
     Parameters
     ----------
     resume : bool
-        Go on from the residual and model that are there, with another mask.
+        Go on with the same data, weights and model, in another mask.
+    model_changed : bool
+        With ``resume``: but for the model, so that the residual is made anew.
     psf_there : bool
         The PSF and the sums of weights of ``imagename`` are there, of the same data and weights.
     """
-    if resume or psf_there:
+    if mask:
         # tclean refuses another mask while its own copy of the first is there.
         shutil.rmtree(imagename.with_name(f"{imagename.name}.mask"), ignore_errors=True)
     if imaging.nterms > 1:
@@ -567,7 +570,7 @@ def clean(
         usemask="user",
         mask=str(mask.absolute()) if mask else "",
         calcpsf=not (resume or psf_there),
-        calcres=not resume,
+        calcres=not resume or model_changed,
         savemodel="none",
     )
     return dict(result or {})

@@ -135,6 +135,7 @@ round=1
 before=$final
 best=0
 again=''
+begin=''
 refine="--least-rest $first_rest"
 while [ "$round" -le "$rounds" ]; do
     [ -e "$out/steps$round" ] || steps > "$out/steps$round"
@@ -157,7 +158,7 @@ while [ "$round" -le "$rounds" ]; do
     fi
     step "image$round" \
         peelkit image-residual "$ms" "$out/peeled$round" --column PEELED_DATA \
-        --like "$final" $residual_options
+        --like "$final" $begin $residual_options
     now=$(image_of "$out/peeled$round")
     refused=0
     step "fall$round" \
@@ -201,6 +202,7 @@ while [ "$round" -le "$rounds" ]; do
         [ "$refused" -eq 0 ] || exit "$refused"
         refine="$refine --direction-model $label=$(image_of "$out/own$round.$label")"
     done < "$out/extended$round"
+    begin="--begin-with $now"
     before=$now
     round=$((round + 1))
 done
