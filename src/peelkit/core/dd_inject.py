@@ -245,8 +245,10 @@ def _having(
     """A block with the sources, seen through ``groups``, and each source alone, (source, row, chan)."""
     with ms.opened(sky.plan.rows.info.path) as main:
         seen = sky.visibilities(main, block.rows, block.description)
+    # A class that borrows is solved in blocks of all its fields' key; the solutions are by field.
+    key = sky.plan.rows.key(block.field, block.description.id)
     added = _through(
-        groups[block.key], block.times_s, block.antenna1, block.antenna2,
+        groups[key], block.times_s, block.antenna1, block.antenna2,
         _cells(seen, block.description),
     )  # fmt: skip
     return replace(block, data=(block.data + added).astype(np.complex64)), seen
