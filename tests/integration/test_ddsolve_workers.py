@@ -21,19 +21,19 @@ pytestmark = [pytest.mark.quartical, pytest.mark.slow]
 
 ONE = (Bright(5.0, 300.0, 200.0),)
 SOLVE = ("--all", "ALL", "--peel", "B1", "--g-time", "60s", "--de-time", "inf", "--de-freq", "spw",
-         "--no-plots", "--json")  # fmt: skip
+         "--no-plots", "--inject", "60mJy@-14,-9", "--json")  # fmt: skip
 
 real_part = dd_solve._part
 
 
-def dying_part(work: dd_solve.Work, shared: object) -> dd_parts.Result:
+def dying_part(part: dd_parts.Part, work: dd_solve.Work) -> dd_parts.Result:
     """The first worker that comes here dies halfway, with a part's folder begun."""
     flag = work.plan.folder / "died"
     if not flag.exists():
         flag.touch()
-        dd_parts.Folder(work.plan, work.name)
+        dd_parts.Folder(work.plan, f"{work.name}_part{part.number}")
         os.kill(os.getpid(), signal.SIGKILL)
-    return real_part(work, shared)
+    return real_part(part, work)
 
 
 def columns(path: Path, *names: str) -> list[np.ndarray]:
@@ -64,6 +64,8 @@ def test_workers_give_the_gains_of_one_process_and_one_that_dies_is_survived(
         np.testing.assert_allclose(one, other, atol=5e-6)
     for name in ("chi2", "flags"):
         assert found["here"][name] == pytest.approx(found["two"][name], rel=1e-6)
+    here, two = (found[name]["injected"][0]["recovered_fraction"] for name in ("here", "two"))
+    assert here == pytest.approx(two, abs=1e-4)
     for one, other in zip(
         *(read_gains(Path(found[name]["solutions"][0]), "dE") for name in found), strict=True
     ):

@@ -25,6 +25,34 @@ MOST_CHUNKS = 8
 
 
 @dataclass(frozen=True)
+class Part:
+    """What one of several processes solves; all else is the same for all.
+
+    Parameters
+    ----------
+    number : int
+        Of the part.
+    ddids : tuple of int
+        Its data descriptions.
+    rows, scans : ndarray of int, shape (row,)
+        Its rows, as in `peelkit.core.dd_data.Rows`.
+    axes : dict
+        Its integrations, by group.
+    """
+
+    number: int
+    ddids: tuple[int, ...]
+    rows: NDArray[np.int64]
+    scans: NDArray[np.int64]
+    axes: dict[Key, TimeAxis]
+
+    def of(self, plan: Plan) -> Plan:
+        """The part of a plan."""
+        rows = replace(plan.rows, rows=self.rows, scans=self.scans, axes=self.axes)
+        return replace(plan, rows=rows, by_field={}, fields=())
+
+
+@dataclass(frozen=True)
 class Result:
     """Solutions of a part, and its run."""
 
@@ -32,10 +60,8 @@ class Result:
     run: quartical.Solved
 
 
-def split(
-    plan: Plan, ddids: Sequence[int], workers: int, *, full: bool
-) -> list[tuple[Plan, tuple[int, ...]]]:
-    """Plans of parts of the rows, and the data descriptions that each has; ``full``: all correlations."""
+def split(plan: Plan, ddids: Sequence[int], workers: int, *, full: bool) -> list[Part]:
+    """Parts of the rows; ``full``: all correlations."""
     across = "scan" in plan.options.combine
     axes = {key: axis for key, axis in plan.rows.axes.items() if key[1] in ddids}
     # Whole chunks, so that the results are those of one process.
@@ -58,19 +84,15 @@ def split(
         for unit in chunk
     ]
     part_of_row = _part_of_rows(plan, parted)
-    found = []
+    found: list[Part] = []
     for number in range(1 + max(unit.chunk for unit in parted)):
         mine = part_of_row == number
         if not mine.any():
             continue
         own = [unit for unit in parted if unit.chunk == number]
-        info = replace(plan.rows.info, path=plan.rows.info.path.absolute())
-        rows = replace(
-            plan.rows, info=info, rows=plan.rows.rows[mine], scans=plan.rows.scans[mine],
-            axes=_axes(axes, own),
-        )  # fmt: skip
-        part = replace(plan, rows=rows, folder=plan.folder.absolute(), by_field={}, fields=())
-        found.append((part, tuple(d for d in ddids if d in {unit.key[1] for unit in own})))
+        here = tuple(d for d in ddids if d in {unit.key[1] for unit in own})
+        rows, scans = plan.rows.rows[mine], plan.rows.scans[mine]
+        found.append(Part(len(found), here, rows, scans, _axes(axes, own)))
     return found
 
 

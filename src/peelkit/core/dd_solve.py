@@ -126,29 +126,23 @@ def _in_parts(
     work: Work, progress: Progress, spread: Spread
 ) -> tuple[dict[Key, Solutions], quartical.Solved]:
     """Solve parts of the data on the workers."""
-    items = [
-        replace(
-            work, plan=plan, family=replace(work.family, ddids=ddids), name=f"{work.name}_part{n}"
-        )
-        for n, (plan, ddids) in enumerate(
-            dd_parts.split(work.plan, work.family.ddids, spread.count, full=_full(work.terms))
-        )
-    ]
-    progress.stage("solving (QuartiCal, on the workers)", total=len(items))
+    parts = dd_parts.split(work.plan, work.family.ddids, spread.count, full=_full(work.terms))
+    progress.stage("solving (QuartiCal, on the workers)", total=len(parts))
     results = []
-    for one in spread.run(_part, items):
+    for one in spread.run(_part, parts, shared=replace(work, plan=work.plan.light)):
         results.append(one)
         progress.advance()
     run = dd_parts.as_one([one.run for one in results], work.plan.folder / work.name)
     return dd_parts.together(results, work.plan.rows.axes), run
 
 
-def _part(work: Work, _: object) -> dd_parts.Result:
+def _part(part: dd_parts.Part, work: Work) -> dd_parts.Result:
     """On a worker: solve a part in a folder of its own."""
     quartical.keep()
-    folder = dd_parts.Folder(work.plan, work.name)
-    inside = replace(work, plan=replace(work.plan, folder=folder.made), name="quartical")
-    groups, run = inside.done(Progress())
+    folder = dd_parts.Folder(work.plan, f"{work.name}_part{part.number}")
+    plan = replace(part.of(work.plan), folder=folder.made)
+    family = replace(work.family, ddids=part.ddids)
+    groups, run = replace(work, plan=plan, family=family, name="quartical").done(Progress())
     return dd_parts.Result(groups, folder.finish(run))
 
 
