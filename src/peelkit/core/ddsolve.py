@@ -111,6 +111,8 @@ def _ddsolve(
         columns = (not options.keep) + options.corrected + len(dd_own.columns(plan))
         return rehearsal.ddsolve(plan, auto=dd_auto.wanted(options.terms), columns=columns)
     _make_folder(plan.folder)
+    # Where they write: a machine may have the data, and not this.
+    spread.see([plan.folder])
     progress.stage("noise, and S/N of each direction")
     noise, plan, weak = gate(plan, progress)
     warnings = [*weight_words(noise), *weak, *dd_own.left_out(plan)]
