@@ -28,6 +28,7 @@ real_part = dd_solve._part
 
 def dying_part(part: dd_parts.Part, work: dd_solve.Work) -> dd_parts.Result:
     """The first worker that comes here dies halfway, with a part's folder begun."""
+    dd_cells.CHUNK_VISIBILITIES = 1  # as in the test's own process
     flag = work.plan.folder / "died"
     if not flag.exists():
         flag.touch()
@@ -46,8 +47,9 @@ def test_workers_give_the_gains_of_one_process_and_one_that_dies_is_survived(
 ) -> None:
     path = tmp_path / "one.ms"
     make_truth(path, ONE, replace(RECIPE, n_field=2, n_scan=4, n_time=6), seed=4)
-    # A chunk for each scan and spw, so that there are parts enough.
+    # A chunk for each scan and spw, so that there are parts enough: two for each spw.
     monkeypatch.setattr(dd_cells, "CHUNK_VISIBILITIES", 1)
+    monkeypatch.setattr(dd_parts, "MOST_CHUNKS", 2)
     found = {}
     for name, workers in (("here", ()), ("two", ("--workers", 2))):
         target = tmp_path / f"{name}.ms"
@@ -64,6 +66,9 @@ def test_workers_give_the_gains_of_one_process_and_one_that_dies_is_survived(
         np.testing.assert_allclose(one, other, atol=5e-6)
     for name in ("chi2", "flags"):
         assert found["here"][name] == pytest.approx(found["two"][name], rel=1e-6)
+    # Which chunks there are does not depend on who solved them: a scan of a spw each.
+    chunks = [{(c["ddid"], c["time_chunk"]) for c in found[name]["chunks"]} for name in found]
+    assert chunks[0] == chunks[1] == {(ddid, n) for ddid in (0, 1) for n in range(4)}
     here, two = (found[name]["injected"][0]["recovered_fraction"] for name in ("here", "two"))
     assert here == pytest.approx(two, abs=1e-4)
     for one, other in zip(

@@ -183,17 +183,17 @@ def as_one(runs: Sequence[quartical.Solved], folder: Path) -> quartical.Solved:
     folder.mkdir(parents=True)
     gains = folder / "gains"
     shutil.copytree(runs[0].gains, gains)
-    chi2, argv = [], list[str]()
-    for number, run in enumerate(runs):
-        chi2 += [replace(one, time_chunk=number) for one in run.chi2]
-        argv += ["&&"] * bool(argv) + list(run.argv)
-    return replace(
-        runs[0],
-        gains=gains,
-        chi2=tuple(chi2),
-        seconds=math.fsum(run.seconds for run in runs),
-        argv=tuple(argv),
-    )
+    chi2: list[quartical.ChunkChi2] = []
+    begins: dict[int, int] = {}
+    for run in runs:
+        # A part counts its chunks of each data description from 0; those of all parts follow one another.
+        mine = [
+            replace(one, time_chunk=begins.get(one.ddid, 0) + one.time_chunk) for one in run.chi2
+        ]
+        chi2 += mine
+        for one in mine:
+            begins[one.ddid] = max(begins.get(one.ddid, 0), one.time_chunk + 1)
+    return quartical.together(runs, replace(runs[0], gains=gains), chi2)
 
 
 class Folder:

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -17,8 +18,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,15 @@ def solve(job: Job, folder: Path) -> Solved:
     for line in text.splitlines():
         log.debug("quartical: %s", line)
     return Solved(gains, log_file, parse_chi2(text), seconds, ("goquartical", str(settings)))
+
+
+def together(runs: Sequence[Solved], last: Solved, chi2: Iterable[ChunkChi2]) -> Solved:
+    """Several runs as one that took as long as all: the gains and log of ``last``, with ``chi2``."""
+    argv: list[str] = []
+    for run in runs:
+        argv += ["&&"] * bool(argv) + list(run.argv)
+    seconds = math.fsum(run.seconds for run in runs)
+    return replace(last, chi2=tuple(chi2), seconds=seconds, argv=tuple(argv))
 
 
 def parse_chi2(text: str) -> tuple[ChunkChi2, ...]:
