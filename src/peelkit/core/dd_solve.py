@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit import memory
 from peelkit.core import dd_alternate, dd_cells, dd_compress, dd_copy, dd_parts, dd_terms
 from peelkit.core.dd_cells import Unit
 from peelkit.core.dd_copy import Change, Left, Models, Shape
@@ -293,9 +294,9 @@ def _shape(
     # Samples of the copy for each integration, and how many of these fit the memory.
     samples = n_antenna * (n_antenna - 1) / 2 * shape.channels(family.n_chan) * n_corr
     samples *= (n_cell if few else times) / times
-    per_sample = quartical.SAMPLE_BYTES + quartical.DIRECTION_BYTES * max(0, n_direction - 3)
-    budget = max(plan.options.memory_gib * 2**30 - quartical.BASE_BYTES, 0.1 * 2**30) / threads
-    fits = max(1, int(budget / (samples * per_sample)))
+    room = memory.limit_gib() / memory.processes() * memory.GIB - quartical.BASE_BYTES
+    budget = max(room, 0.1 * memory.GIB) / threads
+    fits = max(1, int(budget / (samples * quartical.sample_bytes(n_direction))))
     cells = {}
     for ddid, group in axes.items():
         pieces = _fitting(group, terms, t_length, fits, across=across)

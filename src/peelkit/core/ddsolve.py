@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from peelkit import memory
 from peelkit.core import (
     commit,
     dd_auto,
@@ -166,6 +167,7 @@ def _ddsolve(
             **asdict(options),
             **asdict(selection),
             "combine": sorted(options.combine),
+            "memory_gib": memory.limit_gib(),
             "out": str(plan.folder),
             "refant": plan.refant,
             "datacolumn": plan.data_column,

@@ -37,11 +37,8 @@ DELAY_TYPES = (
 FULL_TYPES = ("complex", "leakage", "rotation", "rotation_measure", "crosshand_phase")
 TYPES = (*DIAGONAL_TYPES, *DELAY_TYPES, *FULL_TYPES)
 
-# Memory of a solve beyond its data [bytes], and per sample (row x channel x correlation) with
-# three directions (research: 0.4 GB + 85 B, 8 B more for each further direction).
+# Memory of a solve beyond its data [bytes].
 BASE_BYTES = 0.4e9
-SAMPLE_BYTES = 85
-DIRECTION_BYTES = 8
 
 TAIL_LINES = 8
 
@@ -171,6 +168,12 @@ class Solved:
     chi2: tuple[ChunkChi2, ...]
     seconds: float
     argv: tuple[str, ...]
+
+
+def sample_bytes(n_direction: int) -> int:
+    """Memory of a solve for each sample (row x channel x correlation) of its copy, beside `BASE_BYTES`."""
+    # Measured: 85 B with three directions, 8 B more for each further one.
+    return 85 + 8 * max(0, n_direction - 3)
 
 
 def version() -> str:
