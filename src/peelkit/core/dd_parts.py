@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_cells, dd_gains
+from peelkit.core import dd_cells
 from peelkit.core.dd_cells import Unit
+from peelkit.core.dd_data import integrations
 from peelkit.core.dd_gains import Key, Solutions, TimeAxis
 from peelkit.core.dd_plan import Plan
 from peelkit.engines import quartical
@@ -114,28 +115,19 @@ def _axes(axes: Mapping[Key, TimeAxis], units: Sequence[Unit]) -> dict[Key, Time
     }
 
 
-def _part_of_rows(plan: Plan, units: Sequence[Unit]) -> NDArray[np.int64]:
+def _part_of_rows(plan: Plan, units: Sequence[Unit]) -> NDArray[np.int32]:
     """Part that each row is in; -1 for those of other data descriptions."""
-    rows = plan.rows
+    rows, ddids = plan.rows, sorted({unit.key[1] for unit in units})
     part_of = {
-        key: np.zeros(rows.axes[key].times_s.size, dtype=np.int64)
+        key: np.zeros(rows.axes[key].times_s.size, dtype=np.int32)
         for key in {unit.key for unit in units}
     }
     for unit in units:
         part_of[unit.key][unit.index] = unit.chunk
-    found = np.full(rows.rows.size, -1, dtype=np.int64)
+    found = np.full(rows.rows.size, -1, dtype=np.int32)
     with ms.opened(rows.info.path) as main:
-        for start, count in ms.row_ranges(rows.rows.size, 64):
-            chunk = rows.rows[start : start + count]
-            field, ddid, times = (
-                ms.get(main, name, chunk) for name in ("FIELD_ID", "DATA_DESC_ID", "TIME")
-            )
-            for f, d in {(int(f), int(d)) for f, d in zip(field, ddid, strict=True)}:
-                key = rows.key(f, d)
-                if key in part_of:
-                    here = (field == f) & (ddid == d)
-                    when = dd_gains.time_index(rows.axes[key], times[here])
-                    found[start : start + count][here] = part_of[key][when]
+        for places, _, key, when in integrations(rows, main, ddids):
+            found[places] = part_of[key][when]
     return found
 
 
