@@ -238,9 +238,7 @@ def _in_turns(
         term = terms[number]
         # What the user says of another term is not for this one.
         mine = {
-            k: v
-            for k, v in extra.items()
-            if k.partition(".")[0] in ("solver", "dask", "input_ms", term.name)
+            k: v for k, v in extra.items() if k.partition(".")[0] in ("dask", "input_ms", term.name)
         }
         found, run = one_run(
             plan, family, [term], scale, mine, progress, name=f"{name}_{turn}", recipe=[count],
@@ -333,8 +331,7 @@ def _in_copy(term: Term, shape: Shape) -> Term:
     length = next(iter(shape.cells.values())).length
     time = term.time_interval // length if length and term.time_interval else 0
     freq = term.freq_interval // (shape.f_length or 1) * shape.each
-    # Units are scans, or fields: what QuartiCal calls a scan.
-    return replace(term, time_interval=time, freq_interval=freq, across_scans=False)
+    return replace(term, time_interval=time, freq_interval=freq)
 
 
 # ---------------------------------------------------------------- what came out
