@@ -35,12 +35,18 @@ class Work:
 
     Parameters
     ----------
+    scale : dict of int
+        Data description to the factor that makes its weights 1/sigma^2.
+    extra : dict of str
+        Further options of QuartiCal.
     name : str
         Of the folder of its run.
     recipe : tuple of int
         Iterations of each term in turn.
     turns : bool
         One term at a time (`peelkit.core.dd_alternate`).
+    change : callable, optional
+        Makes of each block of data what is solved.
     """
 
     plan: Plan
@@ -50,16 +56,12 @@ class Work:
     extra: Mapping[str, str]
     name: str
     recipe: tuple[int, ...]
-    turns: bool
+    turns: bool = False
     change: Change | None = None
 
     def done(self, progress: Progress) -> tuple[dict[Key, Solutions], quartical.Solved]:
         """Solve it."""
-        how = _in_turns if self.turns else one_run
-        return how(
-            self.plan, self.family, self.terms, self.scale, self.extra, progress,
-            name=self.name, recipe=self.recipe, change=self.change,
-        )  # fmt: skip
+        return _in_turns(self, progress) if self.turns else one_run(self, progress)
 
 
 def solve(
@@ -165,46 +167,33 @@ def _terms(plan: Plan, family: solvecopy.Family) -> list[Term]:
 
 
 def one_run(
-    plan: Plan,
-    family: solvecopy.Family,
-    terms: Sequence[Term],
-    scale: Mapping[int, float],
-    extra: Mapping[str, str],
-    progress: Progress,
-    *,
-    name: str,
-    recipe: Sequence[int],
-    change: Change | None = None,
-    models: Models | None = None,
-    n_direction: int = 0,
+    work: Work, progress: Progress, *, models: Models | None = None, n_direction: int = 0
 ) -> tuple[dict[Key, Solutions], quartical.Solved]:
-    """Solve some terms on the data of a family.
+    """Solve all terms of some work together.
 
     Parameters
     ----------
-    recipe : sequence of int
-        Iterations of each term in turn.
     models : callable, optional
         Makes the models of ``n_direction`` directions of each block, in place of the plan's.
     """
-    info, options = plan.rows.info, plan.options
+    plan, family, terms = work.plan, work.family, work.terms
     n_direction = n_direction or 1 + len(plan.used)
-    threads = options.threads or cores()
+    threads = plan.options.threads or cores()
     shape = _shape(plan, family, terms, n_direction, threads)
-    copy, folder = plan.folder / f"{name}.ms", plan.folder / name
+    copy, folder = plan.folder / f"{work.name}.ms", plan.folder / work.name
     plan.folder.mkdir(parents=True, exist_ok=True)
     progress.stage("copying the data for the solve")
-    left = dd_copy.make(plan, family, copy, shape, scale, change=change, models=models)
-    antennas = [antenna.name for antenna in info.antennas]
+    left = dd_copy.make(plan, family, copy, shape, work.scale, change=work.change, models=models)
+    antennas = [antenna.name for antenna in plan.rows.info.antennas]
     job = quartical.Job(
         copy,
         ":".join(dd_copy.names(n_direction)),
         [_in_copy(term, shape) for term in terms],
         antennas.index(plan.refant),
-        recipe,
+        work.recipe,
         weight_column="WEIGHT_SPECTRUM" if shape.weighted else "WEIGHT",
         threads=threads,
-        extra=dict(extra),
+        extra=dict(work.extra),
     )
     log.info(
         "terms %s, %d directions, %s samples for a cell of %d integrations and %d channels",
@@ -218,40 +207,34 @@ def one_run(
     return groups, replace(run, chi2=_chi2(family, run, shape, left))
 
 
-def _in_turns(
-    plan: Plan,
-    family: solvecopy.Family,
-    terms: Sequence[Term],
-    scale: Mapping[int, float],
-    extra: Mapping[str, str],
-    progress: Progress,
-    *,
-    name: str,
-    recipe: Sequence[int],
-    change: Change | None = None,
-) -> tuple[dict[Key, Solutions], quartical.Solved]:
-    """Solve the terms of a family one at a time (`peelkit.core.dd_alternate`)."""
-    so_far = dd_alternate.Turns(plan, terms)
+def _in_turns(work: Work, progress: Progress) -> tuple[dict[Key, Solutions], quartical.Solved]:
+    """Solve the terms one at a time (`peelkit.core.dd_alternate`)."""
+    so_far = dd_alternate.Turns(work.plan, work.terms)
     runs: list[quartical.Solved] = []
     latest: dict[str, quartical.Solved] = {}
-    for turn, (number, count) in enumerate(dd_alternate.turns(terms, recipe)):
-        term = terms[number]
+    for turn, (number, count) in enumerate(dd_alternate.turns(work.terms, work.recipe)):
+        term = work.terms[number]
         # What the user says of another term is not for this one.
         mine = {
-            k: v for k, v in extra.items() if k.partition(".")[0] in ("dask", "input_ms", term.name)
+            k: v
+            for k, v in work.extra.items()
+            if k.partition(".")[0] in ("dask", "input_ms", term.name)
         }
+        one = replace(
+            work, terms=(term,), extra=mine, name=f"{work.name}_{turn}", recipe=(count,),
+            change=so_far.change(work.change),
+        )  # fmt: skip
         found, run = one_run(
-            plan, family, [term], scale, mine, progress, name=f"{name}_{turn}", recipe=[count],
-            change=so_far.change(change), models=so_far.models(term),
+            one, progress, models=so_far.models(term),
             n_direction=0 if term.direction_dependent else 1,
         )  # fmt: skip
         so_far.take(term, found)
         runs.append(run)
         latest[term.name] = run
-    folder = plan.folder / name / "gains"
+    folder = work.plan.folder / work.name / "gains"
     shutil.rmtree(folder.parent, ignore_errors=True)
     folder.mkdir(parents=True)
-    for term in terms:
+    for term in work.terms:
         (latest[term.name].gains / term.name).rename(folder / term.name)
     return so_far.groups, replace(dd_alternate.together(runs, runs[-1]), gains=folder)
 
