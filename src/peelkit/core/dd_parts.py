@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
 import uuid
@@ -12,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_cells
 from peelkit.core.dd_cells import Unit
+from peelkit.core.dd_copy import Shape
 from peelkit.core.dd_data import integrations
 from peelkit.core.dd_gains import Key, Solutions, TimeAxis
 from peelkit.core.dd_plan import Plan
@@ -61,20 +62,9 @@ class Result:
     run: quartical.Solved
 
 
-def split(plan: Plan, ddids: Sequence[int], workers: int, *, full: bool) -> list[Part]:
-    """Parts of the rows; ``full``: all correlations."""
-    across = "scan" in plan.options.combine
-    axes = {key: axis for key, axis in plan.rows.axes.items() if key[1] in ddids}
-    # Whole chunks, so that the results are those of one process.
-    chunks: list[list[Unit]] = []
-    for ddid in ddids:
-        mine = {key: axis for key, axis in axes.items() if key[1] == ddid}
-        most = dd_cells.chunk_integrations(
-            len(plan.rows.info.antennas), *_sizes(plan, ddid, full=full)
-        )
-        units = dd_cells.chunked(dd_cells.split(mine, across_scans=across), most)
-        count = 1 + max(unit.chunk for unit in units)
-        chunks += [[unit for unit in units if unit.chunk == n] for n in range(count)]
+def split(plan: Plan, shape: Shape, workers: int) -> list[Part]:
+    """Parts of the rows of whole chunks, so that the results are those of one process."""
+    chunks = _chunks(shape)
     count = max(workers, math.ceil(len(chunks) / MOST_CHUNKS / workers) * workers)
     sizes = np.array([sum(unit.index.size for unit in chunk) for chunk in chunks])
     middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
@@ -91,18 +81,23 @@ def split(plan: Plan, ddids: Sequence[int], workers: int, *, full: bool) -> list
         if not mine.any():
             continue
         own = [unit for unit in parted if unit.chunk == number]
-        here = tuple(d for d in ddids if d in {unit.key[1] for unit in own})
+        here = tuple(d for d in shape.cells if d in {unit.key[1] for unit in own})
         rows, scans = plan.rows.rows[mine], plan.rows.scans[mine]
-        found.append(Part(len(found), here, rows, scans, _axes(axes, own)))
+        found.append(Part(len(found), here, rows, scans, _axes(plan.rows.axes, own)))
     return found
 
 
-def _sizes(plan: Plan, ddid: int, *, full: bool) -> tuple[int, int]:
-    """Channels and correlations of the copy."""
-    description = plan.rows.info.data_descriptions[ddid]
-    correlations = description.correlations
-    n_corr = len(correlations) if full else ms.parallel_hands(correlations).size
-    return plan.rows.info.spws[description.spw].freq_hz.size, n_corr
+def _chunks(shape: Shape) -> list[list[Unit]]:
+    """Units of each chunk; the pieces of a unit that was cut stay together, since a turn may leave it whole."""
+    found: list[list[Unit]] = []
+    for cells in shape.cells.values():
+        for _, one in itertools.groupby(cells.units, key=lambda unit: unit.chunk):
+            units = list(one)
+            if units[0].begins:
+                found.append(units)
+            else:
+                found[-1] += units
+    return found
 
 
 def _axes(axes: Mapping[Key, TimeAxis], units: Sequence[Unit]) -> dict[Key, TimeAxis]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit import memory
-from peelkit.core import dd_alternate, dd_cells, dd_compress, dd_copy, dd_parts, dd_terms
+from peelkit.core import dd_alternate, dd_cells, dd_copy, dd_layout, dd_parts, dd_terms
 from peelkit.core.dd_cells import Unit
 from peelkit.core.dd_copy import Change, Left, Models, Shape
 from peelkit.core.dd_gains import Key, Solutions
@@ -129,14 +127,19 @@ def _in_parts(
     work: Work, progress: Progress, spread: Spread
 ) -> tuple[dict[Key, Solutions], quartical.Solved]:
     """Solve parts of the data on the workers."""
-    parts = dd_parts.split(work.plan, work.family.ddids, spread.count, full=_full(work.terms))
+    plan = work.plan
+    # A worker is one thread, and lays out its own copy in the same way.
+    shape = dd_layout.shape(
+        plan, work.family, work.terms, 1 + len(plan.used), threads=plan.options.threads or 1
+    )
+    parts = dd_parts.split(plan, shape, spread.count)
     progress.stage("solving (QuartiCal, on the workers)", total=len(parts))
     results = []
-    for one in spread.run(_part, parts, shared=replace(work, plan=work.plan.light)):
+    for one in spread.run(_part, parts, shared=replace(work, plan=plan.light)):
         results.append(one)
         progress.advance()
-    run = dd_parts.as_one([one.run for one in results], work.plan.folder / work.name)
-    return dd_parts.together(results, work.plan.rows.axes), run
+    run = dd_parts.as_one([one.run for one in results], plan.folder / work.name)
+    return dd_parts.together(results, plan.rows.axes), run
 
 
 def _part(part: dd_parts.Part, work: Work) -> dd_parts.Result:
@@ -179,7 +182,7 @@ def one_run(
     plan, family, terms = work.plan, work.family, work.terms
     n_direction = n_direction or 1 + len(plan.used)
     threads = plan.options.threads or cores()
-    shape = _shape(plan, family, terms, n_direction, threads)
+    shape = dd_layout.shape(plan, family, terms, n_direction, threads=threads)
     copy, folder = plan.folder / f"{work.name}.ms", plan.folder / work.name
     plan.folder.mkdir(parents=True, exist_ok=True)
     progress.stage("copying the data for the solve")
@@ -188,7 +191,7 @@ def one_run(
     job = quartical.Job(
         copy,
         ":".join(dd_copy.names(n_direction)),
-        [_in_copy(term, shape) for term in terms],
+        [dd_layout.in_copy(term, shape) for term in terms],
         antennas.index(plan.refant),
         work.recipe,
         weight_column="WEIGHT_SPECTRUM" if shape.weighted else "WEIGHT",
@@ -245,76 +248,6 @@ def _check(family: solvecopy.Family) -> None:
         raise DataError(
             f"correlation {unknown[0]}: QuartiCal solves {', '.join(newms.CORR_TYPES)}; select other spws."
         )
-
-
-# ---------------------------------------------------------------- how the copy is laid out
-
-
-def _shape(
-    plan: Plan, family: solvecopy.Family, terms: Sequence[Term], n_direction: int, threads: int
-) -> Shape:
-    full = _full(terms)
-    f_length = dd_cells.common([_f_interval(term, family.n_chan) for term in terms])
-    t_length = dd_cells.common([term.time_interval for term in terms])
-    across = any(term.across_scans for term in terms)
-    axes = {d: {k: a for k, a in plan.rows.axes.items() if k[1] == d} for d in family.ddids}
-    times = sum(axis.times_s.size for group in axes.values() for axis in group.values())
-    units = {d: dd_cells.split(group, across_scans=across) for d, group in axes.items()}
-    n_cell = sum(
-        dd_cells.solutions(unit.index.size, t_length) for one in units.values() for unit in one
-    )
-    n_freq = math.ceil(family.n_chan / f_length) if f_length else 1
-    few = dd_compress.few([term.type for term in terms], n_direction)
-    few &= n_cell * n_freq * n_direction < dd_copy.WORTH * times * family.n_chan
-    if not few:
-        f_length = t_length = 1
-    shape = Shape({}, f_length, n_direction, few, full)
-    n_corr = len(dd_copy.correlations(family, full=full))
-    n_antenna = len(plan.rows.info.antennas)
-    most = dd_cells.chunk_integrations(n_antenna, family.n_chan, n_corr)
-    # Samples of the copy for each integration, and how many of these fit the memory.
-    samples = n_antenna * (n_antenna - 1) / 2 * shape.channels(family.n_chan) * n_corr
-    samples *= (n_cell if few else times) / times
-    room = memory.limit_gib() / memory.processes() * memory.GIB - quartical.BASE_BYTES
-    budget = max(room, 0.1 * memory.GIB) / threads
-    fits = max(1, int(budget / (samples * quartical.sample_bytes(n_direction))))
-    cells = {}
-    for ddid, group in axes.items():
-        pieces = _fitting(group, terms, t_length, fits, across=across)
-        cells[ddid] = dd_cells.cells(dd_cells.chunked(pieces, min(most, fits)), group, t_length)
-    return replace(shape, cells=cells)
-
-
-def _fitting(
-    axes: Mapping[Key, dd_cells.TimeAxis],
-    terms: Sequence[Term],
-    t_length: int,
-    most: int,
-    *,
-    across: bool,
-) -> list[Unit]:
-    """Units of ``most`` integrations: longer ones are cut, at ends of intervals where there are any."""
-    step = math.lcm(*(term.time_interval for term in terms if term.time_interval))
-    # A whole unit that is one cell takes little, however long it is.
-    longest = max(step, most // step * step) if t_length else 0
-    return dd_cells.split(axes, across_scans=across, most=longest)
-
-
-def _full(terms: Sequence[Term]) -> bool:
-    """Whether a term mixes the hands."""
-    return any(term.type in quartical.FULL_TYPES for term in terms)
-
-
-def _f_interval(term: Term, n_chan: int) -> int:
-    return 0 if term.freq_interval >= n_chan else term.freq_interval
-
-
-def _in_copy(term: Term, shape: Shape) -> Term:
-    """The term with intervals in the integrations and channels of the copy."""
-    length = next(iter(shape.cells.values())).length
-    time = term.time_interval // length if length and term.time_interval else 0
-    freq = term.freq_interval // (shape.f_length or 1) * shape.each
-    return replace(term, time_interval=time, freq_interval=freq)
 
 
 # ---------------------------------------------------------------- what came out
