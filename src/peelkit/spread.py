@@ -62,6 +62,11 @@ class Spread:
     # Pieces that are worked on at the same time.
     count = 1
 
+    @property
+    def several(self) -> bool:
+        """Other processes do the work, one at least; where not, threads of this one may be better."""
+        return False
+
     def run(
         self, function: Callable[..., Result], items: Iterable[Item], *, shared: object = None
     ) -> Iterator[Result]:
@@ -93,6 +98,10 @@ class Spread:
         """
 
 
+# Of who does not say where.
+IN_PROCESS = Spread()
+
+
 class _DaskSpread(Spread):
     """Sends them to the workers of a scheduler."""
 
@@ -102,6 +111,10 @@ class _DaskSpread(Spread):
         self._address = address
         self._gone = False
         self.count = max(1, sum(client.nthreads().values()))
+
+    @property
+    def several(self) -> bool:
+        return True
 
     def run(
         self, function: Callable[..., Result], items: Iterable[Item], *, shared: object = None

@@ -168,9 +168,8 @@ def add_model_col(
         short = _short_baselines(info, terms, rows, groups, made, sky, options.flux_jy)
         limits = _limits(info, groups, sky, options.flux_jy)
         # Machines first: if there are none, the MS is not touched.
-        spread = stack.enter_context(opened(machines)) if machines.several else None
-        if spread is not None:
-            spread.see([path, *(model.path for model in made.values())])
+        spread = stack.enter_context(opened(machines))
+        spread.see([path, *(model.path for model in made.values())])
         with commit.recorded_step(path, COMMAND) as step:
             audit = columns.copy_column(
                 info, step, column, terms, rows, groups=groups, made=made, progress=progress,

@@ -25,7 +25,7 @@ from peelkit.errors import OptionError
 from peelkit.io import ms
 from peelkit.io.survey import C_M_S
 from peelkit.progress import Progress
-from peelkit.spread import Spread
+from peelkit.spread import IN_PROCESS, Spread
 
 _FORM = re.compile(r"([^@]+?)(mjy|ujy|jy)?@([^,@]+),([^,@]+)", re.IGNORECASE)
 _JY = {"": 1.0, "jy": 1.0, "mjy": 1e-3, "ujy": 1e-6}
@@ -117,7 +117,7 @@ def inject(
     extra: dict[str, str],
     progress: Progress,
     *,
-    spread: Spread | None = None,
+    spread: Spread = IN_PROCESS,
 ) -> list[Recovered]:
     """Solve again with the sources of ``--inject`` in the data, and measure what is left of them.
 

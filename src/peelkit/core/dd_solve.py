@@ -22,7 +22,7 @@ from peelkit.io import newms, solvecopy
 from peelkit.io.gains import TermGains, read_gains, write_gains
 from peelkit.parallel import cores
 from peelkit.progress import Progress
-from peelkit.spread import Spread
+from peelkit.spread import IN_PROCESS, Spread
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def solve(
     *,
     name: str = "quartical",
     change: Change | None = None,
-    spread: Spread | None = None,
+    spread: Spread = IN_PROCESS,
 ) -> tuple[dict[Key, Solutions], list[quartical.Solved]]:
     """Solve the terms of ``plan`` on its rows; K is the whole delay, with its start value.
 
@@ -108,7 +108,7 @@ def solve(
         work = Work(
             plan, family, tuple(terms), scale, extra, f"{name}{number}", tuple(recipe), turns, change
         )  # fmt: skip
-        if spread is not None and spread.count > 1:
+        if spread.several:
             found, run = _in_parts(work, progress, spread)
         else:
             found, run = work.done(progress)

@@ -81,7 +81,7 @@ def done(work: Work, main: Any, spread: Spread) -> Iterator[Done]:
     """All blocks in order; ``main`` is the opened MS."""
     plan = work.plan
     every = places(plan.rows, len(plan.models), main)
-    if spread.count > 1:
+    if spread.several:
         yield from spread.run(_elsewhere, every, shared=replace(work, plan=plan.light))
         return
 

@@ -21,7 +21,7 @@ from peelkit.core.skymodel import SkyModel
 from peelkit.core.stokes import to_correlations
 from peelkit.io import ms, rownumbers
 from peelkit.progress import Progress
-from peelkit.spread import Spread
+from peelkit.spread import IN_PROCESS, Spread
 
 # Blocks are larger than the chunks in which columns are read: each pays for the transforms of the images.
 # Bytes of a visibility in the prediction itself, and more for each column.
@@ -92,7 +92,7 @@ def predict_block(block: Block, work: Work) -> dict[str, NDArray[np.complex64]]:
 
 
 def run(
-    work: Work, rows: NDArray[np.int64], *, spread: Spread | None = None, progress: Progress
+    work: Work, rows: NDArray[np.int64], *, spread: Spread = IN_PROCESS, progress: Progress
 ) -> None:
     """Predict the columns of ``work`` at ``rows``, which exist, and write them.
 
@@ -115,7 +115,7 @@ def run(
                 samples = Samples.read(main, chunk, description.spw, doppler)
                 yield Block(samples, description.correlations)
 
-        if spread is not None:
+        if spread.several:
             results = spread.run(predict_block, items(), shared=_light(work))
         else:
             at_once = _at_once(work)
