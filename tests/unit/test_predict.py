@@ -13,7 +13,9 @@ from scipy.special import j1
 
 from makemodel import CELL, DEC_DEG, RA_DEG, SIZE, write_model
 from makems import MsRecipe, make_ms
-from peelkit.core import modelcol
+from peelkit import memory
+from peelkit.core import modelcol, predict_plan
+from peelkit.core.predictor import MOST_GRID_BYTES, Predictor, Samples
 from peelkit.core.skymodel import grid_of, sky_model
 from peelkit.engines.ducc import predict, taylor_weights
 from peelkit.errors import DataError
@@ -234,6 +236,26 @@ def test_where_the_mosaics_beam_is_low_the_model_is_left_out(tmp_path: Path) -> 
     sky = sky_model([read_image(write_model(tmp_path / "m.fits", [plane_of()]))], pb)
     assert sorted(sky.xs) == [100, 255]
     assert sky.flux_jy == pytest.approx((1.0 + 2.0) / 0.5)
+
+
+def test_grids_take_a_quarter_of_a_process_share_of_the_memory_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_ms(tmp_path / "a.ms", MsRecipe(n_antenna=4, n_scan=1, n_time=1, frame="ICRS"))
+    info = ms.read_info(tmp_path / "a.ms")
+    assert Predictor(info).grid_bytes == MOST_GRID_BYTES
+    with memory.limited(0.6, processes=3):
+        small = Predictor(info)
+    assert small.grid_bytes == int(0.6 * 2**30 / 3 / 4)
+    asked = []
+    pieces = predict_plan.pieces
+    monkeypatch.setattr(
+        predict_plan, "pieces", lambda *given: asked.append(given[-1]) or pieces(*given)
+    )
+    model = read_image(write_model(tmp_path / "m.fits", [plane_of()], centre=(RA_DEG, DEC_DEG)))
+    with ms.opened(info.path) as main:
+        small.visibilities(sky_model([model]), Samples.read(main, np.arange(3), 0))
+    assert asked[0].most_pixels == small.grid_bytes / predict_plan.GRID_PIXEL_BYTES
 
 
 def test_positions_in_lsrk_images_scale_with_the_doppler_shift(tmp_path: Path) -> None:

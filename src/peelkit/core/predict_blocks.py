@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from peelkit import parallel
 from peelkit.core.predict_plan import GRID_PIXEL_BYTES
-from peelkit.core.predictor import MOST_GRID_BYTES, Doppler, Predictor, Samples, Sky
+from peelkit.core.predictor import Doppler, Predictor, Samples, Sky
 from peelkit.core.skymodel import SkyModel
 from peelkit.core.stokes import to_correlations
 from peelkit.io import ms, rownumbers
@@ -169,7 +169,8 @@ def _at_once(work: Work) -> int:
     for sky in _pixels(work):
         if sky.xs.size:
             largest = max(largest, float(np.ptp(sky.xs) + 1) * float(np.ptp(sky.ys) + 1))
-    fit = int(MOST_GRID_BYTES // min(MOST_GRID_BYTES, GRID_PIXEL_BYTES * largest))
+    room = work.predictor.grid_bytes
+    fit = int(room // min(room, GRID_PIXEL_BYTES * largest))
     return max(1, min(parallel.cores(), parallel.MOST, fit))
 
 
