@@ -281,6 +281,28 @@ def test_positions_in_lsrk_images_scale_with_the_doppler_shift(tmp_path: Path) -
     assert turned == pytest.approx(truth * (ratio - 1), abs=2e-5)
 
 
+def test_a_doppler_shift_is_asked_for_once_whatever_the_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_ms(tmp_path / "a.ms", MsRecipe(n_antenna=4, n_scan=1, n_time=1, frame="ICRS"))
+    model = read_image(
+        write_model(tmp_path / "m.fits", [plane_of()], centre=(RA_DEG, DEC_DEG), specsys="LSRK")
+    )
+    asked = []
+    real = frames.lsrk_over_spw
+    monkeypatch.setattr(
+        frames, "lsrk_over_spw", lambda *given, **how: asked.append(how) or real(*given, **how)
+    )
+    predictor, sky = Predictor(ms.read_info(tmp_path / "a.ms")), sky_model([model])
+    with ms.opened(tmp_path / "a.ms") as main:
+        samples = Samples.read(main, np.arange(3), 0)
+    once = predictor.visibilities(sky, samples)
+    count = len(asked)
+    assert count > 0
+    np.testing.assert_array_equal(predictor.visibilities(sky, samples), once)
+    assert len(asked) == count
+
+
 @pytest.mark.parametrize(
     ("cards", "message"),
     [

@@ -49,7 +49,8 @@ class Samples:
     fields : ndarray of int, shape (row,)
         Fields.
     lsrk : ndarray, shape (row,), optional
-        LSRK frequency over the spw's own (`Doppler`); found when it is needed if it is not given.
+        LSRK frequency over the spw's own (`Doppler`); found when it is needed if it is not given, but not in
+        threads.
     """
 
     spw: int
@@ -160,6 +161,7 @@ class Predictor:
         self.threads = threads
         # The limit belongs to the thread that makes the predictor, and not to those that it is used in.
         self.grid_bytes = grid_bytes()
+        self._doppler = Doppler(info)
 
     def visibilities(self, sky: Sky, samples: Samples) -> NDArray[np.complex128]:
         """Visibilities of ``sky`` [Jy], shape (row, chan)."""
@@ -209,7 +211,7 @@ class Predictor:
         if sky.grid.in_lsrk:
             scales = samples.lsrk
             if scales is None:
-                scales = Doppler(self.info).scales(samples.spw, samples.time_s, samples.fields)
+                scales = self._doppler.scales(samples.spw, samples.time_s, samples.fields)
             mean = {one: float(scales[samples.fields == one].mean()) for one in mean}
             # The baselines are scaled in place of the frequencies, which remain the same for all rows.
             uvw = uvw * scales[:, None]
