@@ -62,6 +62,11 @@ class Spread:
     # Pieces that are worked on at the same time.
     count = 1
 
+    @property
+    def several(self) -> bool:
+        """Other processes do the work, one at least; where not, threads of this one may be better."""
+        return False
+
     def run(
         self, function: Callable[..., Result], items: Iterable[Item], *, shared: object = None
     ) -> Iterator[Result]:
@@ -93,6 +98,10 @@ class Spread:
         """
 
 
+# Of who does not say where.
+IN_PROCESS = Spread()
+
+
 class _DaskSpread(Spread):
     """Sends them to the workers of a scheduler."""
 
@@ -102,6 +111,10 @@ class _DaskSpread(Spread):
         self._address = address
         self._gone = False
         self.count = max(1, sum(client.nthreads().values()))
+
+    @property
+    def several(self) -> bool:
+        return True
 
     def run(
         self, function: Callable[..., Result], items: Iterable[Item], *, shared: object = None
@@ -209,7 +222,7 @@ def opened(machines: Machines) -> Iterator[Spread]:
     Raises
     ------
     EngineError
-        If no scheduler answers, it has no workers, or they have another peelkit.
+        If no scheduler answers, it has no workers, or they have another peelkit or several threads.
     """
     if not machines.several:
         yield Spread()
@@ -255,13 +268,20 @@ def opened(machines: Machines) -> Iterator[Spread]:
 
 
 def _check(client: Any, address: str) -> None:
-    """See that there are workers, and that they have this peelkit."""
+    """See that there are workers, of one thread each, and that they have this peelkit."""
     try:
         client.wait_for_workers(1, timeout=WORKERS_S)
     except TimeoutError as error:
         raise EngineError(
             f"Dask: the scheduler at {address} has no workers; start some with 'dask worker {address}'."
         ) from error
+    for worker, threads in client.nthreads().items():
+        # One process of QuartiCal's, one limit of memory and one working directory belong to a process.
+        if threads != 1:
+            raise EngineError(
+                f"Dask: worker {worker} has {threads} threads, and pieces of work are for one; start it with "
+                "--nthreads 1."
+            )
     try:
         releases = {"the scheduler": client.run_on_scheduler(_release), **client.run(_release)}
     except (ImportError, AttributeError) as error:

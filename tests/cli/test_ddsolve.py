@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from casacore.tables import table
 
 from ddtruth import Bright, add_model, make_truth
 from makems import MsRecipe
+from peelkit.core import ddsolve
+from peelkit.errors import EngineError
+from peelkit.spread import Machines, Spread
 
 GOOD = ("--all", "ALL", "--peel", "B1")
 
@@ -103,3 +107,23 @@ def test_bad_input_is_one_line_with_its_exit_code(
     assert len(error) == 1 and message in error[0], result.stderr
     with table(str(target), ack=False) as main:
         assert main.colnames() == before
+
+
+def test_workers_that_do_not_see_the_output_folder_are_told_before_any_work(
+    source: Path, tmp_path: Path, invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(source, tmp_path / "x.ms")
+
+    class Elsewhere(Spread):
+        def see(self, paths: Sequence[Path]) -> None:
+            missing = [path for path in paths if path.suffix != ".ms"]
+            if missing:
+                raise EngineError(f"Dask: worker tcp://node:1 does not find {missing[0]}.")
+
+    @contextmanager
+    def opened(_: Machines) -> Iterator[Spread]:
+        yield Elsewhere()
+
+    monkeypatch.setattr(ddsolve, "opened", opened)
+    result = invoke("ddsolve", "x.ms", *GOOD, "--out", "mine", code=4)
+    assert "does not find mine" in " ".join(result.stderr.split())

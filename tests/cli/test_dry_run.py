@@ -55,7 +55,7 @@ def test_an_estimate_has_all_stages_and_nothing_is_written(name: str, folder: Pa
     assert everything(folder) == before
     assert results["rows"] == ROWS
     assert results["visibilities"] == ROWS * 4 and results["samples"] == ROWS * 8
-    assert results["channels"] == 4 and results["groups"] == 3
+    assert results["channels"] == 4 and results["fields"] == 1
     assert results["seconds"] == pytest.approx(sum(one["seconds"] for one in results["stages"]))
     assert results["cpu_s"] > 0 and results["memory_bytes"] < results["memory_limit_bytes"]
     assert results["disk_bytes"] < results["disk_free_bytes"]
@@ -97,3 +97,10 @@ def test_a_folder_that_exists_is_refused_as_in_the_run(folder: Path, invoke) -> 
 def test_too_little_disk_or_memory_is_said(folder: Path, invoke) -> None:
     result = invoke(*COMMANDS["image-residual"], "--imsize", 20000, "--dry-run", "--memory", 1)
     assert "--memory 1" in result.stderr and "--imsize" in result.stderr
+
+
+def test_a_column_is_written_whole_where_some_rows_are_selected(folder: Path, invoke) -> None:
+    words = (*COMMANDS["add-model-col"], "--scan", 1, "--dry-run", "--json")
+    results = json.loads(invoke(*words).stdout)["results"]
+    assert results["rows"] == ROWS / 3 and results["fields"] == 1
+    assert results["written_bytes"] == results["disk_bytes"] == ROWS * 8 * 8

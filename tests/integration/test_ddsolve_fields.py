@@ -83,8 +83,10 @@ def test_fields_too_faint_alone_borrow_from_each_other(tmp_path, invoke) -> None
     # 0.08 Jy: S/N 24 for a solution of one scan, 47 for one of two fields and their scans together.
     path = tmp_path / "borrow.ms"
     truth = make_truth(path, ONE, FOUR, seed=4, beams=(1.0, 0.016, 0.016, 0.0), constant=True)
-    out = invoke("ddsolve", path, *SOLVE, "--g", "none", "--no-balance")
+    out = invoke("ddsolve", path, *SOLVE, "--g", "none", "--no-balance", "--inject", "60mJy@-14,-9")
     result = json.loads(out.stdout)["results"]
+    # Most of it is in fields that have one solution for two scans at least.
+    assert result["injected"][0]["recovered_fraction"] == pytest.approx(1.0, abs=0.1)
     fields = result["fields"]
     assert [one["decision"] for one in fields] == ["peel", "borrow", "borrow", "skip"]
     assert "with all 2 fields of its kind" in fields[1]["reason"]

@@ -71,7 +71,7 @@ def test_injected_sources_are_where_they_were_asked_for_in_every_field(one) -> N
         )
         asked = dd_inject.parse(["5mJy@3,-2"])
         vectors = dd_inject._vectors(plan, asked)
-        sky = dd_inject.Sky(plan, np.array([0.005]), vectors)
+        sky = dd_inject.Sky(info, False, np.array([0.005]), vectors)
         fields, ddids = main.getcol("FIELD_ID"), main.getcol("DATA_DESC_ID")
         for field in (0, 1):
             rows = np.flatnonzero((fields == field) & (ddids == 1))
@@ -104,7 +104,7 @@ def test_a_peeling_that_eats_a_source_is_found(one, monkeypatch, left) -> None:
     )
     # A beam apart: each leaks into a sum over the other.
     asked = dd_inject.parse(["5mJy@3,-2", "5mJy@3.1,-2"])
-    sky = dd_inject.Sky(plan, np.full(2, 0.005), dd_inject._vectors(plan, asked))
+    sky = dd_inject.Sky.of(plan, np.full(2, 0.005), dd_inject._vectors(plan, asked))
 
     def having(sky, groups, block):
         with ms.opened(one) as main:
@@ -116,7 +116,7 @@ def test_a_peeling_that_eats_a_source_is_found(one, monkeypatch, left) -> None:
 
     monkeypatch.setattr(dd_inject, "_having", having)
     monkeypatch.setattr(dd_inject, "_peel", peel)
-    found, sigma = dd_inject._measure(sky, {}, {}, {0: 1.0, 1: 1.0}, Progress())
+    found, sigma = dd_inject._measure(plan, sky, {}, {}, {0: 1.0, 1: 1.0}, Progress())
     np.testing.assert_allclose(found, left, atol=1e-4)
     assert (sigma > 0.0).all()
 
@@ -130,3 +130,12 @@ def test_the_first_direction_is_where_offsets_start(one) -> None:
     ra, dec = dd_inject._degrees(vector)
     assert (ra, dec) == pytest.approx((120.0, -20 - 50 / 60), abs=1e-4)
     assert dd_inject._separation_arcsec(plan, vector) == pytest.approx(600, abs=0.5)
+
+
+def test_workers_find_the_data_of_a_relative_path_and_get_no_rows(one, monkeypatch) -> None:
+    monkeypatch.chdir(one.parent)
+    info = ms.read_info(Path(one.name))
+    selected = dd_data.gather(info, np.arange(info.n_rows), combine_fields=False)
+    sky = dd_inject.Sky.of(SimpleNamespace(rows=selected), np.ones(1), np.zeros((1, 3)))
+    monkeypatch.chdir("/")
+    assert sky.info.path.exists() and not hasattr(sky, "plan")

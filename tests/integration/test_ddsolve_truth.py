@@ -143,16 +143,10 @@ def test_gains_are_applied_as_quartical_applies_them(two, tmp_path) -> None:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(quartical, "solve", keeping)
-        groups, solved = dd_solve.one_run(
-            plan,
-            family,
-            terms,
-            {0: 1.0, 1: 1.0},
-            extra,
-            Progress(),
-            name="q",
-            recipe=[0, 15, 15, 15],
+        work = dd_solve.Work(
+            plan, family, tuple(terms), {0: 1.0, 1: 1.0}, extra, "q", (0, 15, 15, 15)
         )
+        groups, solved = dd_solve.one_run(work, Progress())
     theirs, cell, one, two_, ddid = kept
     cells = np.rint((cell - solvecopy.FIRST_S) / solvecopy.STEP_S).astype(int)
     with ms.opened(target) as main:

@@ -10,7 +10,7 @@ from peelkit import memory
 from peelkit.core import cost
 from peelkit.core.cost import Estimate, Grid, Rate, Size
 
-SIZE = Size(rows=1_000_000, samples=8_000_000, visibilities=4_000_000, groups=6)
+SIZE = Size(rows=1_000_000, samples=8_000_000, visibilities=4_000_000)
 
 
 def test_a_rate_adds_up_rows_samples_and_visibilities() -> None:
@@ -66,3 +66,10 @@ def test_a_vlass_tile_fits_the_default_limit_but_where_one_image_has_all_its_row
     kept = {name: per_row * 67e6 for name, per_row in cost.KEPT_PER_ROW.items()}
     over = {name for name, count in kept.items() if count > memory.DEFAULT_GIB * memory.GIB}
     assert over == {"image-residual"}
+
+
+def test_a_solve_pays_for_chunks_of_so_many_visibilities_and_one_for_each_spw() -> None:
+    # Two of four correlations are solved.
+    wide = Size(rows=10, samples=52_000_000, visibilities=13_000_000, spws=2)
+    assert wide.chunks == 5
+    assert replace(wide, spws=16).chunks == 16

@@ -222,19 +222,18 @@ def test_the_configuration_of_a_job() -> None:
     job = quartical.Job(
         Path("w.ms"), "ALL~B:B",
         [quartical.Term("G", "phase", 2, 0), quartical.Term("dE", "complex", 0, 4, True, (0,), True)],
-        7, [0, 5, 5, 5], time_chunk=60, uv_range_m=(100, 0), threads=2,
+        7, [0, 5, 5, 5], threads=2,
         extra=quartical.parse_extra(["solver.robust=true", "dE.scalar=true"]),
     )  # fmt: skip
     made = quartical.config(job, Path("g"), Path("l"))
     assert made["input_ms"]["group_by"] == ["FIELD_ID", "DATA_DESC_ID"]
-    assert made["input_ms"]["select_uv_range"] == [100, 0]
     assert made["solver"] == {
         "terms": ["G", "dE"], "iter_recipe": [0, 5, 5, 5], "propagate_flags": True,
         "reference_antenna": 7, "threads": 1, "robust": True,
     }  # fmt: skip
     assert made["dE"] == {
         "type": "complex", "time_interval": "0", "freq_interval": "4", "direction_dependent": True,
-        "respect_scan_boundaries": False, "pinned_directions": [0], "scalar": True,
+        "respect_scan_boundaries": True, "pinned_directions": [0], "scalar": True,
     }  # fmt: skip
     assert made["output"]["flags"] is False and "products" not in made["output"]
 

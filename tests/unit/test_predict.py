@@ -13,7 +13,9 @@ from scipy.special import j1
 
 from makemodel import CELL, DEC_DEG, RA_DEG, SIZE, write_model
 from makems import MsRecipe, make_ms
-from peelkit.core import modelcol
+from peelkit import memory
+from peelkit.core import modelcol, predict_plan
+from peelkit.core.predictor import MOST_GRID_BYTES, Predictor, Samples
 from peelkit.core.skymodel import grid_of, sky_model
 from peelkit.engines.ducc import predict, taylor_weights
 from peelkit.errors import DataError
@@ -236,6 +238,26 @@ def test_where_the_mosaics_beam_is_low_the_model_is_left_out(tmp_path: Path) -> 
     assert sky.flux_jy == pytest.approx((1.0 + 2.0) / 0.5)
 
 
+def test_grids_take_a_quarter_of_a_process_share_of_the_memory_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_ms(tmp_path / "a.ms", MsRecipe(n_antenna=4, n_scan=1, n_time=1, frame="ICRS"))
+    info = ms.read_info(tmp_path / "a.ms")
+    assert Predictor(info).grid_bytes == MOST_GRID_BYTES
+    with memory.limited(0.6, processes=3):
+        small = Predictor(info)
+    assert small.grid_bytes == int(0.6 * 2**30 / 3 / 4)
+    asked = []
+    pieces = predict_plan.pieces
+    monkeypatch.setattr(
+        predict_plan, "pieces", lambda *given: asked.append(given[-1]) or pieces(*given)
+    )
+    model = read_image(write_model(tmp_path / "m.fits", [plane_of()], centre=(RA_DEG, DEC_DEG)))
+    with ms.opened(info.path) as main:
+        small.visibilities(sky_model([model]), Samples.read(main, np.arange(3), 0))
+    assert asked[0].most_pixels == small.grid_bytes / predict_plan.GRID_PIXEL_BYTES
+
+
 def test_positions_in_lsrk_images_scale_with_the_doppler_shift(tmp_path: Path) -> None:
     # tclean scales u, v, w by the LSRK frequency; an image in TOPO has its sources where they are.
     recipe = MsRecipe(n_antenna=6, n_scan=1, n_time=1, frame="ICRS", radius_m=8000)
@@ -257,6 +279,28 @@ def test_positions_in_lsrk_images_scale_with_the_doppler_shift(tmp_path: Path) -
     )  # fmt: skip
     turned = np.angle(np.exp(1j * (found["LSRK"] - found["TOPOCENT"])))
     assert turned == pytest.approx(truth * (ratio - 1), abs=2e-5)
+
+
+def test_a_doppler_shift_is_asked_for_once_whatever_the_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_ms(tmp_path / "a.ms", MsRecipe(n_antenna=4, n_scan=1, n_time=1, frame="ICRS"))
+    model = read_image(
+        write_model(tmp_path / "m.fits", [plane_of()], centre=(RA_DEG, DEC_DEG), specsys="LSRK")
+    )
+    asked = []
+    real = frames.lsrk_over_spw
+    monkeypatch.setattr(
+        frames, "lsrk_over_spw", lambda *given, **how: asked.append(how) or real(*given, **how)
+    )
+    predictor, sky = Predictor(ms.read_info(tmp_path / "a.ms")), sky_model([model])
+    with ms.opened(tmp_path / "a.ms") as main:
+        samples = Samples.read(main, np.arange(3), 0)
+    once = predictor.visibilities(sky, samples)
+    count = len(asked)
+    assert count > 0
+    np.testing.assert_array_equal(predictor.visibilities(sky, samples), once)
+    assert len(asked) == count
 
 
 @pytest.mark.parametrize(

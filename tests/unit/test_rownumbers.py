@@ -9,7 +9,7 @@ import pytest
 
 from makems import MsRecipe, make_ms
 from peelkit import memory
-from peelkit.core.dd_data import gather
+from peelkit.core.dd_data import gather, integrations
 from peelkit.core.dispersive_data import intervals
 from peelkit.io import ms, rownumbers
 
@@ -97,6 +97,24 @@ def test_axes_and_scans_are_those_of_all_rows(
         assert np.array_equal(axis.times_s, unique)
         assert np.array_equal(axis.scans, (scan - 1)[mine][first])
     assert found.integration_s == {0: 10.0, 1: 10.0}
+
+
+@pytest.mark.parametrize("combine_fields", [False, True])
+def test_every_row_of_a_data_description_is_at_its_time_and_field_once(
+    small: Path, window: int, combine_fields: bool
+) -> None:
+    info = ms.read_info(small)
+    selected = gather(info, some_rows(info.n_rows), combine_fields=combine_fields)
+    seen = []
+    with ms.opened(small) as main:
+        time, fields, ddids = (main.getcol(n) for n in ("TIME", "FIELD_ID", "DATA_DESC_ID"))
+        for places, field, key, when in integrations(selected, main, [1]):
+            rows = selected.rows[places]
+            assert key == (-1 if combine_fields else field, 1)
+            assert (fields[rows] == field).all() and (ddids[rows] == 1).all()
+            assert np.array_equal(selected.axes[key].times_s[when], time[rows])
+            seen.append(places)
+    assert np.array_equal(np.sort(np.concatenate(seen)), np.flatnonzero(ddids[selected.rows] == 1))
 
 
 @pytest.mark.parametrize("solint_s", [None, 10.0, 25.0])

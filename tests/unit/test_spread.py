@@ -45,6 +45,7 @@ def die(_: int, __: object) -> None:
 
 def test_here_items_are_worked_on_one_after_another() -> None:
     with opened(HERE) as spread:
+        assert not spread.several
         assert list(spread.run(square, [1, 2, 3], shared=10)) == [11, 14, 19]
 
 
@@ -148,5 +149,20 @@ def chunk(_: int, __: object) -> int:
 
 def test_workers_here_share_the_limit_of_memory_of_the_command() -> None:
     with memory.limited(1.0, processes=3), opened(Machines(workers=1)) as spread:
+        # One is enough for others than this process to do the work.
+        assert spread.several and spread.count == 1
         assert list(spread.run(chunk, [0])) == [memory.chunk_bytes()]
         assert memory.chunk_bytes() < memory.chunk_bytes(2.0)
+
+
+def test_a_worker_with_several_threads_is_refused() -> None:
+    from distributed import LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        ) as two,
+        pytest.raises(EngineError, match=r"has 2 threads.*--nthreads 1"),
+        opened(Machines(0, two.scheduler_address)),
+    ):
+        pass

@@ -209,7 +209,6 @@ def ddsolve(
 def _ddsolve(
     ctx: click.Context, ms: Path, selection: Selection, machines: Machines, values: dict[str, Any]
 ) -> None:
-    from peelkit import memory
     from peelkit.core import ddsolve as work
     from peelkit.core.dd_terms import TermChoice
     from peelkit.core.ddsolve_options import DdOptions
@@ -225,7 +224,7 @@ def _ddsolve(
     combine = frozenset(filter(None, values.pop("combine").replace(" ", "").split(",")))
     if combine - {"field", "scan"}:
         raise OptionError(f"--combine {','.join(sorted(combine))}: use field, scan or field,scan.")
-    chosen = DdOptions(terms=terms, combine=combine, memory_gib=memory.limit_gib(), **values)
+    chosen = DdOptions(terms=terms, combine=combine, **values)
     with state.progress() as progress:
         outcome = work.ddsolve(ms, selection, chosen, progress, machines=machines, dry_run=dry_run)
     if dry_run:

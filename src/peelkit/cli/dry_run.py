@@ -48,7 +48,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
         ("rows", f"{results['rows']:,}"),
         ("channels", f"{results['channels']:,} in {results['spws']} spw"),
         ("visibilities", f"{results['visibilities']:,} ({results['samples']:,} with correlations)"),
-        ("fields x scans x spws", f"{results['groups']:,}"),
+        ("fields", f"{results['fields']:,}"),
         ("read", size(results["read_bytes"])),
         ("written", size(results["written_bytes"])),
         ("disk", f"{size(results['disk_bytes'])}, {size(results['disk_free_bytes'])} free"),

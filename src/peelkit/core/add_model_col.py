@@ -6,7 +6,7 @@ import contextlib
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -168,9 +168,8 @@ def add_model_col(
         short = _short_baselines(info, terms, rows, groups, made, sky, options.flux_jy)
         limits = _limits(info, groups, sky, options.flux_jy)
         # Machines first: if there are none, the MS is not touched.
-        spread = stack.enter_context(opened(machines)) if machines.several else None
-        if spread is not None:
-            spread.see([path, *(model.path for model in made.values())])
+        spread = stack.enter_context(opened(machines))
+        spread.see([path, *(model.path for model in made.values())])
         with commit.recorded_step(path, COMMAND) as step:
             audit = columns.copy_column(
                 info, step, column, terms, rows, groups=groups, made=made, progress=progress,
@@ -325,6 +324,7 @@ def _short_baselines(
 ) -> dict[int, Short]:
     """Amplitudes on the shortest baselines of each group, and what the model image gives there."""
     chosen = _short_rows(info, rows, groups)
+    modelled = _modelled(info) if sky is not None else None
     result = {}
     with ExitStack() as stack:
         main = stack.enter_context(ms.opened(info.path))
@@ -339,11 +339,8 @@ def _short_baselines(
             amplitude = np.abs(values[:, :, hands][used]).astype(np.float64)
             expected: float | None = flux_jy
             centred = False
-            if sky is not None:
-                from peelkit.core.predictor import Predictor, Samples
-
-                where = Samples.read(main, mine, description.spw)
-                model = np.abs(Predictor(info).visibilities(sky, where))[:, :, None]
+            if sky is not None and modelled is not None:
+                model = np.abs(modelled(sky, main, mine, description.spw))[:, :, None]
                 expected = _rms(np.broadcast_to(model, used.shape)[used])
                 centred = _centred(info, sky, int(groups.fields[number]))
             result[number] = Short(
@@ -354,6 +351,16 @@ def _short_baselines(
                 equals_data=bool(np.array_equal(values, ms.get(main, "DATA", mine))),
             )
     return result
+
+
+def _modelled(
+    info: ms.MsInfo,
+) -> Callable[[SkyModel, Any, NDArray[np.int64], int], NDArray[np.complex128]]:
+    """Visibilities of a sky at rows of a spw, of one predictor."""
+    from peelkit.core.predictor import Predictor, Samples
+
+    predictor = Predictor(info)
+    return lambda sky, main, rows, spw: predictor.visibilities(sky, Samples.read(main, rows, spw))
 
 
 def _short_rows(

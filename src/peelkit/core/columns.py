@@ -18,7 +18,7 @@ from peelkit.errors import DataError, OptionError
 from peelkit.io import journal, ms, rownumbers
 from peelkit.io.virtual import RealModel
 from peelkit.progress import Progress
-from peelkit.spread import Spread
+from peelkit.spread import IN_PROCESS, Spread
 
 # Columns of the MS definition (version 2) that a command of the user's does not write.
 _STANDARD = (
@@ -419,14 +419,14 @@ def copy_column(
     groups: Groups,
     made: Mapping[str, RealModel],
     progress: Progress,
-    spread: Spread | None = None,
+    spread: Spread = IN_PROCESS,
 ) -> Audit:
     """Write the sum of ``terms`` to the new column ``name`` at ``rows``.
 
     Other rows keep what a replaced column of that name had; in a column that was not there before
     they get 0, since a column without values in some rows cannot be read by anybody.
 
-    With ``spread`` its workers read the operands, sum and audit them; this process writes.
+    With workers in ``spread`` these read the operands, sum and audit them; this process writes.
 
     Returns
     -------
@@ -438,7 +438,7 @@ def copy_column(
     audit = Audit(groups)
     with ExitStack() as stack:
         main = stack.enter_context(ms.opened(info.path, write=True))
-        if spread is None:
+        if not spread.several:
             reader = Reader(main, stack, made, step.replaced)
             for chunk in shape_chunks(main, info, rows):
                 group = groups.of_row[chunk.index]

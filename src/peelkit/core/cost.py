@@ -1,7 +1,7 @@
 """What a command will cost: a model with measured coefficients, by stage.
 
 Time is linear in rows, samples (row x channel x correlation), visibilities (row x channel), pixels and
-groups, with a fixed part. The coefficients are CPU seconds of ``bench/coefficients.py`` (21 060 rows of 16 and
+chunks of a solve, with a fixed part. The coefficients are CPU seconds of ``bench/coefficients.py`` (21 060 rows of 16 and
 84 240 rows of 32 channels, two correlations, one point source) and, for rows and large data, of single commands
 on 10 M rows of 1 channel and 336 960 rows of 64 channels x 4 correlations, taken on two busy cores (casatasks
 6.7, QuartiCal 0.2.7): expect a factor of two on such a machine, and another on another. Wall time is CPU time
@@ -10,11 +10,13 @@ over the threads that share it, and the bytes at `DISK_BYTES_S`. Pure functions:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from peelkit import memory
+from peelkit.core.dd_cells import CHUNK_VISIBILITIES
 
 COMPLEX_BYTES = 8
 # FLAG is packed into bits.
@@ -35,8 +37,6 @@ class Size:
         Of the selection; antennas of the MS.
     channels : int
         Of all spws together.
-    groups : int
-        Fields x scans x spws that have data: what QuartiCal solves one by one.
     """
 
     rows: int
@@ -46,7 +46,6 @@ class Size:
     spws: int = 1
     antennas: int = 27
     channels: int = 1
-    groups: int = 1
 
     def times(self, factor: float) -> Size:
         """The same, so many times over."""
@@ -55,8 +54,13 @@ class Size:
             rows=round(self.rows * factor),
             samples=round(self.samples * factor),
             visibilities=round(self.visibilities * factor),
-            groups=round(self.groups * factor),
         )
+
+    @property
+    def chunks(self) -> int:
+        """What QuartiCal solves one by one: of one spw each, and of the parallel hands."""
+        solved = min(self.samples, 2 * self.visibilities)
+        return max(self.spws, math.ceil(solved / CHUNK_VISIBILITIES))
 
     @property
     def column_bytes(self) -> int:
@@ -112,12 +116,12 @@ MAJOR_CYCLES = 6
 ROUND = Rate(fixed=1.9, per_mvis=3.9)
 # MS copies of selfcal and ddsolve, with two columns.
 DEEP_COPY = Rate(fixed=0.2, per_mrow=4.0, per_msample=0.09)
-# ddsolve: S/N of the directions; the solve, for one direction; what QuartiCal pays to begin, and for a group
+# ddsolve: S/N of the directions; the solve, for one direction; what QuartiCal pays to begin, and for a chunk
 # [s]; intervals, chosen on so many visibilities at most (core/dd_auto.py); gains balanced and subtracted.
 MEASURE = Rate(per_mrow=2.0, per_msample=0.1, lanes=1.3)
 SOLVE = Rate(per_msample=1.3, lanes=1.7)
 QUARTICAL_START = Rate(fixed=1.2, lanes=1.0)
-GROUP_S = 0.25
+CHUNK_S = 0.25
 AUTO_VISIBILITIES = 0.8e6
 SUBTRACT = Rate(per_mrow=3.0, per_msample=0.25, lanes=1.3)
 WRITE_BACK = Rate(fixed=0.2, per_mrow=1.5, per_msample=0.03)
@@ -231,7 +235,6 @@ class Estimate:
             "samples": self.size.samples,
             "fields": self.size.fields,
             "spws": self.size.spws,
-            "groups": self.size.groups,
             "read_bytes": round(sum(one.read_bytes for one in self.stages)),
             "written_bytes": round(sum(one.written_bytes for one in self.stages)),
             "disk_bytes": round(self.disk_bytes),
@@ -376,18 +379,13 @@ def ddsolve(
 
 
 def _solve(name: str, size: Size, rate: Rate, models: int) -> list[Stage]:
-    seconds = QUARTICAL_START.cpu_s(size) + GROUP_S * size.groups
+    seconds = QUARTICAL_START.cpu_s(size) + CHUNK_S * size.chunks
     columns = (1 + models) * size.column_bytes
     return [
         stage(f"{name}: copy", DEEP_COPY, size, read=columns, written=columns + size.rest_bytes),
         Stage(f"{name}: QuartiCal's own", seconds, seconds / QUARTICAL_START.lanes),
         stage(f"{name}: QuartiCal", rate, size, read=columns),
     ]
-
-
-def quartical_bytes(size: Size, *, directions: int) -> float:
-    """Resident memory of QuartiCal with all data at once [B] (engines/quartical.py)."""
-    return 0.4e9 + (85 + 8 * max(0, directions - 2)) * size.samples
 
 
 def stages_of(stages: Sequence[Stage]) -> tuple[float, float]:

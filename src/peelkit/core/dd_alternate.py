@@ -10,7 +10,6 @@ from what it was, as the factor by which it changes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -162,15 +161,8 @@ def _multiplied(before: TermGains, factor: TermGains) -> TermGains:
 def together(runs: Sequence[quartical.Solved], last: quartical.Solved) -> quartical.Solved:
     """The runs of all turns as one, whose gains are where ``last`` says."""
     first = {(one.ddid, one.field, one.time_chunk): one.before for one in runs[0].chi2}
-    argv: list[str] = []
-    for run in runs:
-        argv += ["&&"] * bool(argv) + list(run.argv)
-    return replace(
-        last,
-        chi2=tuple(
-            replace(one, before=first.get((one.ddid, one.field, one.time_chunk), one.before))
-            for one in last.chi2
-        ),
-        seconds=math.fsum(run.seconds for run in runs),
-        argv=tuple(argv),
+    chi2 = (
+        replace(one, before=first.get((one.ddid, one.field, one.time_chunk), one.before))
+        for one in last.chi2
     )
+    return quartical.together(runs, last, chi2)

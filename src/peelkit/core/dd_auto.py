@@ -26,7 +26,7 @@ from peelkit.core.dd_plan import Plan
 from peelkit.core.dd_terms import TermChoice
 from peelkit.io import ms
 from peelkit.progress import Progress
-from peelkit.spread import Spread
+from peelkit.spread import IN_PROCESS, Spread
 
 # Least S/N of the solutions that candidates are made from.
 BASE_SNR = 4.0
@@ -116,7 +116,7 @@ def choose(
     extra: dict[str, str],
     progress: Progress,
     *,
-    spread: Spread | None = None,
+    spread: Spread = IN_PROCESS,
 ) -> Choice:
     """Choose the intervals that are ``auto``."""
     dependent = next(term for term in plan.options.terms if term.direction_dependent)

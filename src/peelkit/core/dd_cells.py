@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +35,14 @@ class Unit:
         Their places on its time axis.
     chunk : int
         Part of the copy that it is in.
+    begins : bool
+        Not a further piece of what had to be cut.
     """
 
     key: Key
     index: NDArray[np.int64]
     chunk: int = 0
+    begins: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def split(axes: Mapping[Key, TimeAxis], *, across_scans: bool, most: int = 0) ->
         for start, stop in zip(starts, [*starts[1:], scans.size], strict=True):
             for first in range(start, stop, most or stop - start):
                 index = np.arange(first, min(stop, first + most) if most else stop)
-                units.append(Unit(key, index))
+                units.append(Unit(key, index, begins=first == start))
     return units
 
 
@@ -94,7 +97,7 @@ def chunked(units: Sequence[Unit], most: int) -> list[Unit]:
     for unit in units:
         if held and held + unit.index.size > most:
             chunk, held = chunk + 1, 0
-        found.append(Unit(unit.key, unit.index, chunk))
+        found.append(replace(unit, chunk=chunk))
         held += unit.index.size
     return found
 

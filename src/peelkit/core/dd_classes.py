@@ -17,7 +17,7 @@ from peelkit.engines import quartical
 from peelkit.errors import OptionError
 from peelkit.io.gains import TermGains
 from peelkit.progress import Progress
-from peelkit.spread import Spread
+from peelkit.spread import IN_PROCESS, Spread
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def with_intervals(
     extra: dict[str, str],
     progress: Progress,
     *,
-    spread: Spread | None = None,
+    spread: Spread = IN_PROCESS,
 ) -> tuple[Plan, dd_auto.Choice | None]:
     """The plan and its classes with intervals in place of ``auto``, and how they were chosen.
 
@@ -89,7 +89,7 @@ def solve(
     *,
     name: str = "quartical",
     change: dd_copy.Change | None = None,
-    spread: Spread | None = None,
+    spread: Spread = IN_PROCESS,
 ) -> tuple[dict[Key, Solutions], list[quartical.Solved]]:
     """Solve every class; the key of all solutions is (field, data description).
 

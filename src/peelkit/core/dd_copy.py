@@ -12,10 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit import memory
-from peelkit.core import dd_compress, dd_gains
+from peelkit.core import dd_compress
 from peelkit.core.dd_cells import Cells
 from peelkit.core.dd_compress import Normal
-from peelkit.core.dd_data import Block, Place, Rows, bytes_per_sample, in_uv_range, read
+from peelkit.core.dd_data import (
+    Block,
+    Place,
+    Rows,
+    bytes_per_sample,
+    in_uv_range,
+    integrations,
+    read,
+)
 from peelkit.core.dd_plan import Plan
 from peelkit.io import ms, solvecopy
 from peelkit.parallel import in_order
@@ -222,7 +230,7 @@ class _Copier:
         models = plan.models
         row_bytes = n_chan * len(description.correlations) * bytes_per_sample(len(models)) + 200
         most = max(1, memory.chunk_bytes() // row_bytes)
-        begins = np.flatnonzero(np.diff(cell, prepend=-1))
+        begins = np.append(0, 1 + np.flatnonzero(np.diff(cell)))
         ends = np.append(begins[1:], cell.size)
         batch = 0
         while batch < begins.size:
@@ -244,7 +252,9 @@ class _Copier:
                 if self.change is not None:
                     # Here and not in a thread: it may read the MS.
                     block = self.change(block)
-                yield _Piece(block, cell[part], inside, int(cell[start]), n == len(pieces) - 1)
+                # Cells x antennas^2 are counted in it.
+                wide = cell[part].astype(np.int64)
+                yield _Piece(block, wide, inside, int(cell[start]), n == len(pieces) - 1)
             batch = after
 
     def _seen(
@@ -360,23 +370,11 @@ class _Sums:
         )
 
 
-def _rows(
-    selected: Rows, main: Any, ddid: int, cells: Cells
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of a data description: numbers, scans, fields and cells."""
+def _rows(selected: Rows, main: Any, ddid: int, cells: Cells) -> list[NDArray[Any]]:
+    """Rows of a data description: numbers, scans, fields and cells, of 4 bytes each."""
     found: list[tuple[NDArray[Any], ...]] = []
-    for start, count in ms.row_ranges(selected.rows.size, 64):
-        rows = selected.rows[start : start + count]
-        mine = np.flatnonzero(ms.get(main, "DATA_DESC_ID", rows) == ddid)
-        if not mine.size:
-            continue
-        field = ms.get(main, "FIELD_ID", rows[mine]).astype(np.int64)
-        times = ms.get(main, "TIME", rows[mine])
-        cell = np.empty(mine.size, dtype=np.int64)
-        for number in np.unique(field):
-            key = selected.key(int(number), ddid)
-            here = field == number
-            cell[here] = cells.of[key][dd_gains.time_index(selected.axes[key], times[here])]
-        found.append((rows[mine], selected.scans[start : start + count][mine], field, cell))
-    rows, scans, field, cell = (np.concatenate(one) for one in zip(*found, strict=True))
-    return rows, scans, field, cell
+    for places, number, key, when in integrations(selected, main, [ddid]):
+        field = np.full(places.size, number, dtype=np.int32)
+        cell = cells.of[key][when].astype(np.int32)
+        found.append((selected.rows[places], selected.scans[places], field, cell))
+    return [np.concatenate(one) for one in zip(*found, strict=True)]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit.core import dd_gains
 from peelkit.core.dd_gains import Key, TimeAxis
 from peelkit.core.dd_gate import unique_times
 from peelkit.io import ms, rownumbers
@@ -262,6 +263,39 @@ def read(main: Any, place: Place, data_column: str, models: Sequence[str]) -> Bl
         flag,
         np.where(flag, 0, sample_weights(here, every)),
     )
+
+
+def integrations(
+    selected: Rows, main: Any, ddids: Sequence[int]
+) -> Iterator[tuple[NDArray[np.intp], int, Key, NDArray[np.int64]]]:
+    """Rows of some data descriptions by window and field, and their places on the time axes.
+
+    Yields
+    ------
+    ndarray of int, shape (row,)
+        Indices into ``selected.rows``, ascending.
+    int
+        FIELD_ID of all of them.
+    Key
+        Their group.
+    ndarray of int, shape (row,)
+        Integration of each on the group's axis.
+    """
+    for start, window, ddid_of in rownumbers.windows(main, selected.rows):
+        mine = np.flatnonzero(np.isin(ddid_of, ddids))
+        if not mine.size:
+            continue
+        field_of, times = (
+            rownumbers.column(main, name, window[mine]) for name in ("FIELD_ID", "TIME")
+        )
+        both = field_of.astype(np.int64) * 2**32 + ddid_of[mine]
+        order = np.argsort(both, kind="stable")
+        found, first = np.unique(both[order], return_index=True)
+        for pair, here in zip(found.tolist(), np.split(order, first[1:]), strict=True):
+            field, ddid = divmod(pair, 2**32)
+            key = selected.key(field, ddid)
+            when = dd_gains.time_index(selected.axes[key], times[here])
+            yield start + mine[here], field, key, when
 
 
 def in_uv_range(main: Any, block: Block, uv_range_m: tuple[float, float]) -> NDArray[np.bool_]:

@@ -25,7 +25,7 @@ from peelkit.errors import OptionError
 from peelkit.io import ms
 from peelkit.io.survey import C_M_S
 from peelkit.progress import Progress
-from peelkit.spread import Spread
+from peelkit.spread import IN_PROCESS, Spread
 
 _FORM = re.compile(r"([^@]+?)(mjy|ujy|jy)?@([^,@]+),([^,@]+)", re.IGNORECASE)
 _JY = {"": 1.0, "jy": 1.0, "mjy": 1e-3, "ujy": 1e-6}
@@ -117,7 +117,7 @@ def inject(
     extra: dict[str, str],
     progress: Progress,
     *,
-    spread: Spread | None = None,
+    spread: Spread = IN_PROCESS,
 ) -> list[Recovered]:
     """Solve again with the sources of ``--inject`` in the data, and measure what is left of them.
 
@@ -134,7 +134,7 @@ def inject(
     """
     asked = parse(plan.options.inject)
     vectors = _vectors(plan, asked)
-    sky = Sky(plan, np.array([one.flux_jy for one in asked]), vectors)
+    sky = Sky.of(plan, np.array([one.flux_jy for one in asked]), vectors)
 
     def add(block: Block) -> Block:
         return _having(sky, groups, block)[0]
@@ -144,7 +144,7 @@ def inject(
     )
     if plan.options.balance:
         again, _ = dd_balance.balance(plan, again, scale, progress, change=add)
-    share, sigma = _measure(sky, groups, again, scale, progress)
+    share, sigma = _measure(plan, sky, groups, again, scale, progress)
     return [
         Recovered(
             one.flux_jy, *_degrees(vector), _separation_arcsec(plan, vector), float(found),
@@ -175,17 +175,31 @@ def words(found: Sequence[Recovered] | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Sky:
-    """Point sources with a flat spectrum: fluxes [Jy], and unit vectors in the frame of the fields."""
+    """Point sources with a flat spectrum: fluxes [Jy], and unit vectors in the frame of the fields.
 
-    plan: Plan
+    It is sent to workers: of a plan it has no more than the MS, and which fields are solved together.
+    """
+
+    info: ms.MsInfo
+    combine_fields: bool
     flux_jy: NDArray[np.float64]
     vectors: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, plan: Plan, flux_jy: NDArray[np.float64], vectors: NDArray[np.float64]) -> Sky:
+        """For the data of a plan."""
+        info = replace(plan.rows.info, path=plan.rows.info.path.absolute())
+        return cls(info, plan.rows.combine_fields, flux_jy, vectors)
+
+    def key(self, block: Block) -> Key:
+        """Group of a block's solutions; a class that borrows is solved in blocks of another key."""
+        return (-1 if self.combine_fields else block.field, block.description.id)
 
     def visibilities(
         self, main: Any, rows: NDArray[np.int64], description: ms.DataDescription
     ) -> NDArray[np.complex128]:
         """``S exp(2 pi i b.(s - s_field) f / c)`` of rows of one field [Jy], shape (source, row, chan)."""
-        info = self.plan.rows.info
+        info = self.info
         field = info.fields[int(ms.get(main, "FIELD_ID", rows[:1])[0])]
         cosines = self.vectors @ tangent_basis(field.ra_rad, field.dec_rad).T
         cosines[:, 2] -= 1
@@ -243,10 +257,10 @@ def _having(
     sky: Sky, groups: Mapping[Key, Solutions], block: Block
 ) -> tuple[Block, NDArray[np.complex128]]:
     """A block with the sources, seen through ``groups``, and each source alone, (source, row, chan)."""
-    with ms.opened(sky.plan.rows.info.path) as main:
+    with ms.opened(sky.info.path) as main:
         seen = sky.visibilities(main, block.rows, block.description)
     added = _through(
-        groups[block.key], block.times_s, block.antenna1, block.antenna2,
+        groups[sky.key(block)], block.times_s, block.antenna1, block.antenna2,
         _cells(seen, block.description),
     )  # fmt: skip
     return replace(block, data=(block.data + added).astype(np.complex64)), seen
@@ -269,6 +283,7 @@ def _through(
 
 
 def _measure(
+    plan: Plan,
     sky: Sky,
     before: Mapping[Key, Solutions],
     after: Mapping[Key, Solutions],
@@ -276,7 +291,7 @@ def _measure(
     progress: Progress,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Share of each source in what the peeled data have more than before, by least squares; its noise."""
-    plan, count = sky.plan, sky.flux_jy.size
+    count = sky.flux_jy.size
     normal, right = np.zeros((count, count)), np.zeros(count)
     progress.stage("measuring the injected sources", total=plan.rows.rows.size)
     with ms.opened(plan.rows.info.path) as main:

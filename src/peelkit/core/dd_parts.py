@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
 import uuid
@@ -12,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_cells, dd_gains
 from peelkit.core.dd_cells import Unit
+from peelkit.core.dd_copy import Shape
+from peelkit.core.dd_data import integrations
 from peelkit.core.dd_gains import Key, Solutions, TimeAxis
 from peelkit.core.dd_plan import Plan
 from peelkit.engines import quartical
@@ -25,6 +27,34 @@ MOST_CHUNKS = 8
 
 
 @dataclass(frozen=True)
+class Part:
+    """What one of several processes solves; all else is the same for all.
+
+    Parameters
+    ----------
+    number : int
+        Of the part.
+    ddids : tuple of int
+        Its data descriptions.
+    rows, scans : ndarray of int, shape (row,)
+        Its rows, as in `peelkit.core.dd_data.Rows`.
+    axes : dict
+        Its integrations, by group.
+    """
+
+    number: int
+    ddids: tuple[int, ...]
+    rows: NDArray[np.int64]
+    scans: NDArray[np.int64]
+    axes: dict[Key, TimeAxis]
+
+    def of(self, plan: Plan) -> Plan:
+        """The part of a plan."""
+        rows = replace(plan.rows, rows=self.rows, scans=self.scans, axes=self.axes)
+        return replace(plan, rows=rows, by_field={}, fields=())
+
+
+@dataclass(frozen=True)
 class Result:
     """Solutions of a part, and its run."""
 
@@ -32,22 +62,9 @@ class Result:
     run: quartical.Solved
 
 
-def split(
-    plan: Plan, ddids: Sequence[int], workers: int, *, full: bool
-) -> list[tuple[Plan, tuple[int, ...]]]:
-    """Plans of parts of the rows, and the data descriptions that each has; ``full``: all correlations."""
-    across = "scan" in plan.options.combine
-    axes = {key: axis for key, axis in plan.rows.axes.items() if key[1] in ddids}
-    # Whole chunks, so that the results are those of one process.
-    chunks: list[list[Unit]] = []
-    for ddid in ddids:
-        mine = {key: axis for key, axis in axes.items() if key[1] == ddid}
-        most = dd_cells.chunk_integrations(
-            len(plan.rows.info.antennas), *_sizes(plan, ddid, full=full)
-        )
-        units = dd_cells.chunked(dd_cells.split(mine, across_scans=across), most)
-        count = 1 + max(unit.chunk for unit in units)
-        chunks += [[unit for unit in units if unit.chunk == n] for n in range(count)]
+def split(plan: Plan, shape: Shape, workers: int) -> list[Part]:
+    """Parts of the rows of whole chunks, so that the results are those of one process."""
+    chunks = _chunks(shape)
     count = max(workers, math.ceil(len(chunks) / MOST_CHUNKS / workers) * workers)
     sizes = np.array([sum(unit.index.size for unit in chunk) for chunk in chunks])
     middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
@@ -58,28 +75,29 @@ def split(
         for unit in chunk
     ]
     part_of_row = _part_of_rows(plan, parted)
-    found = []
+    found: list[Part] = []
     for number in range(1 + max(unit.chunk for unit in parted)):
         mine = part_of_row == number
         if not mine.any():
             continue
         own = [unit for unit in parted if unit.chunk == number]
-        info = replace(plan.rows.info, path=plan.rows.info.path.absolute())
-        rows = replace(
-            plan.rows, info=info, rows=plan.rows.rows[mine], scans=plan.rows.scans[mine],
-            axes=_axes(axes, own),
-        )  # fmt: skip
-        part = replace(plan, rows=rows, folder=plan.folder.absolute(), by_field={}, fields=())
-        found.append((part, tuple(d for d in ddids if d in {unit.key[1] for unit in own})))
+        here = tuple(d for d in shape.cells if d in {unit.key[1] for unit in own})
+        rows, scans = plan.rows.rows[mine], plan.rows.scans[mine]
+        found.append(Part(len(found), here, rows, scans, _axes(plan.rows.axes, own)))
     return found
 
 
-def _sizes(plan: Plan, ddid: int, *, full: bool) -> tuple[int, int]:
-    """Channels and correlations of the copy."""
-    description = plan.rows.info.data_descriptions[ddid]
-    correlations = description.correlations
-    n_corr = len(correlations) if full else ms.parallel_hands(correlations).size
-    return plan.rows.info.spws[description.spw].freq_hz.size, n_corr
+def _chunks(shape: Shape) -> list[list[Unit]]:
+    """Units of each chunk; the pieces of a unit that was cut stay together, since a turn may leave it whole."""
+    found: list[list[Unit]] = []
+    for cells in shape.cells.values():
+        for _, one in itertools.groupby(cells.units, key=lambda unit: unit.chunk):
+            units = list(one)
+            if units[0].begins:
+                found.append(units)
+            else:
+                found[-1] += units
+    return found
 
 
 def _axes(axes: Mapping[Key, TimeAxis], units: Sequence[Unit]) -> dict[Key, TimeAxis]:
@@ -92,28 +110,19 @@ def _axes(axes: Mapping[Key, TimeAxis], units: Sequence[Unit]) -> dict[Key, Time
     }
 
 
-def _part_of_rows(plan: Plan, units: Sequence[Unit]) -> NDArray[np.int64]:
+def _part_of_rows(plan: Plan, units: Sequence[Unit]) -> NDArray[np.int32]:
     """Part that each row is in; -1 for those of other data descriptions."""
-    rows = plan.rows
+    rows, ddids = plan.rows, sorted({unit.key[1] for unit in units})
     part_of = {
-        key: np.zeros(rows.axes[key].times_s.size, dtype=np.int64)
+        key: np.zeros(rows.axes[key].times_s.size, dtype=np.int32)
         for key in {unit.key for unit in units}
     }
     for unit in units:
         part_of[unit.key][unit.index] = unit.chunk
-    found = np.full(rows.rows.size, -1, dtype=np.int64)
+    found = np.full(rows.rows.size, -1, dtype=np.int32)
     with ms.opened(rows.info.path) as main:
-        for start, count in ms.row_ranges(rows.rows.size, 64):
-            chunk = rows.rows[start : start + count]
-            field, ddid, times = (
-                ms.get(main, name, chunk) for name in ("FIELD_ID", "DATA_DESC_ID", "TIME")
-            )
-            for f, d in {(int(f), int(d)) for f, d in zip(field, ddid, strict=True)}:
-                key = rows.key(f, d)
-                if key in part_of:
-                    here = (field == f) & (ddid == d)
-                    when = dd_gains.time_index(rows.axes[key], times[here])
-                    found[start : start + count][here] = part_of[key][when]
+        for places, _, key, when in integrations(rows, main, ddids):
+            found[places] = part_of[key][when]
     return found
 
 
@@ -161,17 +170,17 @@ def as_one(runs: Sequence[quartical.Solved], folder: Path) -> quartical.Solved:
     folder.mkdir(parents=True)
     gains = folder / "gains"
     shutil.copytree(runs[0].gains, gains)
-    chi2, argv = [], list[str]()
-    for number, run in enumerate(runs):
-        chi2 += [replace(one, time_chunk=number) for one in run.chi2]
-        argv += ["&&"] * bool(argv) + list(run.argv)
-    return replace(
-        runs[0],
-        gains=gains,
-        chi2=tuple(chi2),
-        seconds=math.fsum(run.seconds for run in runs),
-        argv=tuple(argv),
-    )
+    chi2: list[quartical.ChunkChi2] = []
+    begins: dict[int, int] = {}
+    for run in runs:
+        # A part counts its chunks of each data description from 0; those of all parts follow one another.
+        mine = [
+            replace(one, time_chunk=begins.get(one.ddid, 0) + one.time_chunk) for one in run.chi2
+        ]
+        chi2 += mine
+        for one in mine:
+            begins[one.ddid] = max(begins.get(one.ddid, 0), one.time_chunk + 1)
+    return quartical.together(runs, replace(runs[0], gains=gains), chi2)
 
 
 class Folder:

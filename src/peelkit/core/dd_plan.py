@@ -64,6 +64,20 @@ class Plan:
         return list({id(one): one for one in self.by_field.values()}.values()) or [self]
 
     @property
+    def light(self) -> Plan:
+        """As workers get it: with absolute paths, and without the numbers of all rows."""
+        fresh = {id(one): one._light for one in self.classes}
+        by_field = {number: fresh[id(one)] for number, one in self.by_field.items()}
+        return replace(self._light, by_field=by_field)
+
+    @property
+    def _light(self) -> Plan:
+        none = np.empty(0, dtype=np.int64)
+        info = replace(self.rows.info, path=self.rows.info.path.absolute())
+        rows = replace(self.rows, info=info, rows=none, scans=none)
+        return replace(self, rows=rows, folder=self.folder.absolute())
+
+    @property
     def used(self) -> dict[str, str]:
         """Label to column of the directions of the solve: all that are not skipped."""
         return {d.label: d.column for d in self.directions if d.decision != dd_gate.SKIP}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_alternate, dd_cells, dd_compress, dd_copy, dd_parts, dd_terms
+from peelkit.core import dd_alternate, dd_cells, dd_copy, dd_layout, dd_parts, dd_terms
 from peelkit.core.dd_cells import Unit
 from peelkit.core.dd_copy import Change, Left, Models, Shape
 from peelkit.core.dd_gains import Key, Solutions
@@ -23,7 +22,7 @@ from peelkit.io import newms, solvecopy
 from peelkit.io.gains import TermGains, read_gains, write_gains
 from peelkit.parallel import cores
 from peelkit.progress import Progress
-from peelkit.spread import Spread
+from peelkit.spread import IN_PROCESS, Spread
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +33,18 @@ class Work:
 
     Parameters
     ----------
+    scale : dict of int
+        Data description to the factor that makes its weights 1/sigma^2.
+    extra : dict of str
+        Further options of QuartiCal.
     name : str
         Of the folder of its run.
     recipe : tuple of int
         Iterations of each term in turn.
     turns : bool
         One term at a time (`peelkit.core.dd_alternate`).
+    change : callable, optional
+        Makes of each block of data what is solved.
     """
 
     plan: Plan
@@ -49,16 +54,12 @@ class Work:
     extra: Mapping[str, str]
     name: str
     recipe: tuple[int, ...]
-    turns: bool
+    turns: bool = False
     change: Change | None = None
 
     def done(self, progress: Progress) -> tuple[dict[Key, Solutions], quartical.Solved]:
         """Solve it."""
-        how = _in_turns if self.turns else one_run
-        return how(
-            self.plan, self.family, self.terms, self.scale, self.extra, progress,
-            name=self.name, recipe=self.recipe, change=self.change,
-        )  # fmt: skip
+        return _in_turns(self, progress) if self.turns else one_run(self, progress)
 
 
 def solve(
@@ -69,7 +70,7 @@ def solve(
     *,
     name: str = "quartical",
     change: Change | None = None,
-    spread: Spread | None = None,
+    spread: Spread = IN_PROCESS,
 ) -> tuple[dict[Key, Solutions], list[quartical.Solved]]:
     """Solve the terms of ``plan`` on its rows; K is the whole delay, with its start value.
 
@@ -107,7 +108,7 @@ def solve(
         work = Work(
             plan, family, tuple(terms), scale, extra, f"{name}{number}", tuple(recipe), turns, change
         )  # fmt: skip
-        if spread is not None and spread.count > 1:
+        if spread.several:
             found, run = _in_parts(work, progress, spread)
         else:
             found, run = work.done(progress)
@@ -126,29 +127,28 @@ def _in_parts(
     work: Work, progress: Progress, spread: Spread
 ) -> tuple[dict[Key, Solutions], quartical.Solved]:
     """Solve parts of the data on the workers."""
-    items = [
-        replace(
-            work, plan=plan, family=replace(work.family, ddids=ddids), name=f"{work.name}_part{n}"
-        )
-        for n, (plan, ddids) in enumerate(
-            dd_parts.split(work.plan, work.family.ddids, spread.count, full=_full(work.terms))
-        )
-    ]
-    progress.stage("solving (QuartiCal, on the workers)", total=len(items))
+    plan = work.plan
+    # A worker is one thread, and lays out its own copy in the same way.
+    shape = dd_layout.shape(
+        plan, work.family, work.terms, 1 + len(plan.used), threads=plan.options.threads or 1
+    )
+    parts = dd_parts.split(plan, shape, spread.count)
+    progress.stage("solving (QuartiCal, on the workers)", total=len(parts))
     results = []
-    for one in spread.run(_part, items):
+    for one in spread.run(_part, parts, shared=replace(work, plan=plan.light)):
         results.append(one)
         progress.advance()
-    run = dd_parts.as_one([one.run for one in results], work.plan.folder / work.name)
-    return dd_parts.together(results, work.plan.rows.axes), run
+    run = dd_parts.as_one([one.run for one in results], plan.folder / work.name)
+    return dd_parts.together(results, plan.rows.axes), run
 
 
-def _part(work: Work, _: object) -> dd_parts.Result:
+def _part(part: dd_parts.Part, work: Work) -> dd_parts.Result:
     """On a worker: solve a part in a folder of its own."""
     quartical.keep()
-    folder = dd_parts.Folder(work.plan, work.name)
-    inside = replace(work, plan=replace(work.plan, folder=folder.made), name="quartical")
-    groups, run = inside.done(Progress())
+    folder = dd_parts.Folder(work.plan, f"{work.name}_part{part.number}")
+    plan = replace(part.of(work.plan), folder=folder.made)
+    family = replace(work.family, ddids=part.ddids)
+    groups, run = replace(work, plan=plan, family=family, name="quartical").done(Progress())
     return dd_parts.Result(groups, folder.finish(run))
 
 
@@ -170,46 +170,33 @@ def _terms(plan: Plan, family: solvecopy.Family) -> list[Term]:
 
 
 def one_run(
-    plan: Plan,
-    family: solvecopy.Family,
-    terms: Sequence[Term],
-    scale: Mapping[int, float],
-    extra: Mapping[str, str],
-    progress: Progress,
-    *,
-    name: str,
-    recipe: Sequence[int],
-    change: Change | None = None,
-    models: Models | None = None,
-    n_direction: int = 0,
+    work: Work, progress: Progress, *, models: Models | None = None, n_direction: int = 0
 ) -> tuple[dict[Key, Solutions], quartical.Solved]:
-    """Solve some terms on the data of a family.
+    """Solve all terms of some work together.
 
     Parameters
     ----------
-    recipe : sequence of int
-        Iterations of each term in turn.
     models : callable, optional
         Makes the models of ``n_direction`` directions of each block, in place of the plan's.
     """
-    info, options = plan.rows.info, plan.options
+    plan, family, terms = work.plan, work.family, work.terms
     n_direction = n_direction or 1 + len(plan.used)
-    threads = options.threads or cores()
-    shape = _shape(plan, family, terms, n_direction, threads)
-    copy, folder = plan.folder / f"{name}.ms", plan.folder / name
+    threads = plan.options.threads or cores()
+    shape = dd_layout.shape(plan, family, terms, n_direction, threads=threads)
+    copy, folder = plan.folder / f"{work.name}.ms", plan.folder / work.name
     plan.folder.mkdir(parents=True, exist_ok=True)
     progress.stage("copying the data for the solve")
-    left = dd_copy.make(plan, family, copy, shape, scale, change=change, models=models)
-    antennas = [antenna.name for antenna in info.antennas]
+    left = dd_copy.make(plan, family, copy, shape, work.scale, change=work.change, models=models)
+    antennas = [antenna.name for antenna in plan.rows.info.antennas]
     job = quartical.Job(
         copy,
         ":".join(dd_copy.names(n_direction)),
-        [_in_copy(term, shape) for term in terms],
+        [dd_layout.in_copy(term, shape) for term in terms],
         antennas.index(plan.refant),
-        recipe,
+        work.recipe,
         weight_column="WEIGHT_SPECTRUM" if shape.weighted else "WEIGHT",
         threads=threads,
-        extra=dict(extra),
+        extra=dict(work.extra),
     )
     log.info(
         "terms %s, %d directions, %s samples for a cell of %d integrations and %d channels",
@@ -223,42 +210,34 @@ def one_run(
     return groups, replace(run, chi2=_chi2(family, run, shape, left))
 
 
-def _in_turns(
-    plan: Plan,
-    family: solvecopy.Family,
-    terms: Sequence[Term],
-    scale: Mapping[int, float],
-    extra: Mapping[str, str],
-    progress: Progress,
-    *,
-    name: str,
-    recipe: Sequence[int],
-    change: Change | None = None,
-) -> tuple[dict[Key, Solutions], quartical.Solved]:
-    """Solve the terms of a family one at a time (`peelkit.core.dd_alternate`)."""
-    so_far = dd_alternate.Turns(plan, terms)
+def _in_turns(work: Work, progress: Progress) -> tuple[dict[Key, Solutions], quartical.Solved]:
+    """Solve the terms one at a time (`peelkit.core.dd_alternate`)."""
+    so_far = dd_alternate.Turns(work.plan, work.terms)
     runs: list[quartical.Solved] = []
     latest: dict[str, quartical.Solved] = {}
-    for turn, (number, count) in enumerate(dd_alternate.turns(terms, recipe)):
-        term = terms[number]
+    for turn, (number, count) in enumerate(dd_alternate.turns(work.terms, work.recipe)):
+        term = work.terms[number]
         # What the user says of another term is not for this one.
         mine = {
             k: v
-            for k, v in extra.items()
-            if k.partition(".")[0] in ("solver", "dask", "input_ms", term.name)
+            for k, v in work.extra.items()
+            if k.partition(".")[0] in ("dask", "input_ms", term.name)
         }
+        one = replace(
+            work, terms=(term,), extra=mine, name=f"{work.name}_{turn}", recipe=(count,),
+            change=so_far.change(work.change),
+        )  # fmt: skip
         found, run = one_run(
-            plan, family, [term], scale, mine, progress, name=f"{name}_{turn}", recipe=[count],
-            change=so_far.change(change), models=so_far.models(term),
+            one, progress, models=so_far.models(term),
             n_direction=0 if term.direction_dependent else 1,
         )  # fmt: skip
         so_far.take(term, found)
         runs.append(run)
         latest[term.name] = run
-    folder = plan.folder / name / "gains"
+    folder = work.plan.folder / work.name / "gains"
     shutil.rmtree(folder.parent, ignore_errors=True)
     folder.mkdir(parents=True)
-    for term in terms:
+    for term in work.terms:
         (latest[term.name].gains / term.name).rename(folder / term.name)
     return so_far.groups, replace(dd_alternate.together(runs, runs[-1]), gains=folder)
 
@@ -269,77 +248,6 @@ def _check(family: solvecopy.Family) -> None:
         raise DataError(
             f"correlation {unknown[0]}: QuartiCal solves {', '.join(newms.CORR_TYPES)}; select other spws."
         )
-
-
-# ---------------------------------------------------------------- how the copy is laid out
-
-
-def _shape(
-    plan: Plan, family: solvecopy.Family, terms: Sequence[Term], n_direction: int, threads: int
-) -> Shape:
-    full = _full(terms)
-    f_length = dd_cells.common([_f_interval(term, family.n_chan) for term in terms])
-    t_length = dd_cells.common([term.time_interval for term in terms])
-    across = any(term.across_scans for term in terms)
-    axes = {d: {k: a for k, a in plan.rows.axes.items() if k[1] == d} for d in family.ddids}
-    times = sum(axis.times_s.size for group in axes.values() for axis in group.values())
-    units = {d: dd_cells.split(group, across_scans=across) for d, group in axes.items()}
-    n_cell = sum(
-        dd_cells.solutions(unit.index.size, t_length) for one in units.values() for unit in one
-    )
-    n_freq = math.ceil(family.n_chan / f_length) if f_length else 1
-    few = dd_compress.few([term.type for term in terms], n_direction)
-    few &= n_cell * n_freq * n_direction < dd_copy.WORTH * times * family.n_chan
-    if not few:
-        f_length = t_length = 1
-    shape = Shape({}, f_length, n_direction, few, full)
-    n_corr = len(dd_copy.correlations(family, full=full))
-    n_antenna = len(plan.rows.info.antennas)
-    most = dd_cells.chunk_integrations(n_antenna, family.n_chan, n_corr)
-    # Samples of the copy for each integration, and how many of these fit the memory.
-    samples = n_antenna * (n_antenna - 1) / 2 * shape.channels(family.n_chan) * n_corr
-    samples *= (n_cell if few else times) / times
-    per_sample = quartical.SAMPLE_BYTES + quartical.DIRECTION_BYTES * max(0, n_direction - 3)
-    budget = max(plan.options.memory_gib * 2**30 - quartical.BASE_BYTES, 0.1 * 2**30) / threads
-    fits = max(1, int(budget / (samples * per_sample)))
-    cells = {}
-    for ddid, group in axes.items():
-        pieces = _fitting(group, terms, t_length, fits, across=across)
-        cells[ddid] = dd_cells.cells(dd_cells.chunked(pieces, min(most, fits)), group, t_length)
-    return replace(shape, cells=cells)
-
-
-def _fitting(
-    axes: Mapping[Key, dd_cells.TimeAxis],
-    terms: Sequence[Term],
-    t_length: int,
-    most: int,
-    *,
-    across: bool,
-) -> list[Unit]:
-    """Units of ``most`` integrations: longer ones are cut, at ends of intervals where there are any."""
-    step = math.lcm(*(term.time_interval for term in terms if term.time_interval))
-    # A whole unit that is one cell takes little, however long it is.
-    longest = max(step, most // step * step) if t_length else 0
-    return dd_cells.split(axes, across_scans=across, most=longest)
-
-
-def _full(terms: Sequence[Term]) -> bool:
-    """Whether a term mixes the hands."""
-    return any(term.type in quartical.FULL_TYPES for term in terms)
-
-
-def _f_interval(term: Term, n_chan: int) -> int:
-    return 0 if term.freq_interval >= n_chan else term.freq_interval
-
-
-def _in_copy(term: Term, shape: Shape) -> Term:
-    """The term with intervals in the integrations and channels of the copy."""
-    length = next(iter(shape.cells.values())).length
-    time = term.time_interval // length if length and term.time_interval else 0
-    freq = term.freq_interval // (shape.f_length or 1) * shape.each
-    # Units are scans, or fields: what QuartiCal calls a scan.
-    return replace(term, time_interval=time, freq_interval=freq, across_scans=False)
 
 
 # ---------------------------------------------------------------- what came out

@@ -81,8 +81,8 @@ def done(work: Work, main: Any, spread: Spread) -> Iterator[Done]:
     """All blocks in order; ``main`` is the opened MS."""
     plan = work.plan
     every = places(plan.rows, len(plan.models), main)
-    if spread.count > 1:
-        yield from spread.run(_elsewhere, every, shared=_for_workers(work))
+    if spread.several:
+        yield from spread.run(_elsewhere, every, shared=replace(work, plan=plan.light))
         return
 
     def one(pair: tuple[Block, NDArray[np.float64]]) -> Done:
@@ -95,21 +95,6 @@ def done(work: Work, main: Any, spread: Spread) -> Iterator[Done]:
 def _read(work: Work, main: Any, place: Place) -> tuple[Block, NDArray[np.float64]]:
     """A block, and its baselines."""
     return read(main, place, work.source, work.plan.models), ms.get(main, "UVW", place.rows)
-
-
-def _for_workers(work: Work) -> Work:
-    """Without the numbers of all rows, which workers do not need."""
-    plan = work.plan
-    path = plan.rows.info.path.absolute()
-    none = np.empty(0, dtype=np.int64)
-
-    def small(one: Plan) -> Plan:
-        info = replace(one.rows.info, path=path)
-        return replace(one, rows=replace(one.rows, info=info, rows=none, scans=none))
-
-    fresh = {id(one): small(one) for one in plan.classes}
-    by_field = {n: fresh[id(one)] for n, one in plan.by_field.items()}
-    return replace(work, plan=replace(small(plan), by_field=by_field))
 
 
 def _elsewhere(place: Place, work: object) -> Done:

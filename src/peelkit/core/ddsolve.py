@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from peelkit import memory
 from peelkit.core import (
     commit,
     dd_auto,
@@ -108,9 +109,11 @@ def _ddsolve(
     dd_own.check(plan)
     _check_folder(plan.folder, overwrite=options.overwrite)
     if dry_run:
-        columns = (not options.keep) + options.corrected + len(dd_own.columns(plan))
+        columns = len(_columns(plan))
         return rehearsal.ddsolve(plan, auto=dd_auto.wanted(options.terms), columns=columns)
     _make_folder(plan.folder)
+    # Where they write: a machine may have the data, and not this.
+    spread.see([plan.folder])
     progress.stage("noise, and S/N of each direction")
     noise, plan, weak = gate(plan, progress)
     warnings = [*weight_words(noise), *weak, *dd_own.left_out(plan)]
@@ -164,6 +167,7 @@ def _ddsolve(
             **asdict(options),
             **asdict(selection),
             "combine": sorted(options.combine),
+            "memory_gib": memory.limit_gib(),
             "out": str(plan.folder),
             "refant": plan.refant,
             "datacolumn": plan.data_column,
@@ -251,11 +255,7 @@ def _apply(
 ) -> tuple[dd_results.Judgement, tuple[str, ...]]:
     """Subtract, judge, and write into the MS in one step that is put back if the answer is no."""
     info, options = plan.rows.info, plan.options
-    columns = [
-        *([] if options.keep else [options.column]),
-        *(["CORRECTED_DATA"] if options.corrected else []),
-        *dd_own.columns(plan).values(),
-    ]
+    columns = _columns(plan)
     judged = dd_results.Judgement(refinements=dd_subtract.refinements(plan))
     work = dd_subtract.Work(plan, groups, scale, plan.data_column, columns)
     if not columns:
@@ -275,6 +275,15 @@ def _apply(
     except _RefusedError:
         pass
     return judged, (*columns, *(("FLAG",) if flags else ()))
+
+
+def _columns(plan: Plan) -> list[str]:
+    """Columns that are written."""
+    return [
+        *([] if plan.options.keep else [plan.options.column]),
+        *(["CORRECTED_DATA"] if plan.options.corrected else []),
+        *dd_own.columns(plan).values(),
+    ]
 
 
 def _new_flags(plan: Plan, groups: dict[Key, Solutions]) -> int:

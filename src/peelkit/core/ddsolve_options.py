@@ -56,8 +56,6 @@ class DdOptions:
         Test sources FLUX@DX,DY (`peelkit.core.dd_inject`).
     flag : bool
         Flag what failed solutions serve.
-    memory_gib : float
-        Memory that the solve may take.
     threads : int
         Chunks solved at a time; 0 for as many as there are cores.
     quartical : tuple of str
@@ -87,7 +85,6 @@ class DdOptions:
     balance: bool = True
     inject: tuple[str, ...] = ()
     flag: bool = True
-    memory_gib: float = 2.0
     threads: int = 0
     quartical: tuple[str, ...] = ()
     out: Path | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from peelkit import memory
 from peelkit.core import cost
 from peelkit.core.cost import Estimate, Size
+from peelkit.engines import quartical
 from peelkit.errors import DataError
 from peelkit.io import journal, ms, rownumbers
 from peelkit.outcome import Outcome
@@ -35,30 +37,38 @@ def refuse_unfinished(path: Path) -> None:
 
 
 def size_of(info: ms.MsInfo, rows: NDArray[np.int64]) -> Size:
-    """Count the samples and groups of ``rows``."""
-    shapes = [
-        (info.spws[item.spw].freq_hz.size, len(item.correlations))
-        for item in info.data_descriptions
-    ]
-    counts = np.zeros(len(shapes), dtype=np.int64)
-    groups: set[tuple[int, ...]] = set()
+    """Count the samples, fields and spws of ``rows``."""
+    counts = np.zeros(len(info.data_descriptions), dtype=np.int64)
+    fields: set[int] = set()
     with ms.opened(info.path) as main:
         for _, window, ddids in rownumbers.windows(main, rows):
-            counts += np.bincount(ddids, minlength=len(shapes))
-            names = ("OBSERVATION_ID", "SCAN_NUMBER", "FIELD_ID")
-            keys = [rownumbers.column(main, name, window) for name in names]
-            found = np.unique(np.stack([*keys, ddids]), axis=1)
-            groups.update(map(tuple, found.T.tolist()))
-    present = np.flatnonzero(counts).tolist()
+            counts += np.bincount(ddids, minlength=counts.size)
+            fields.update(np.unique(rownumbers.column(main, "FIELD_ID", window)).tolist())
+    return replace(_size(info, counts), fields=len(fields))
+
+
+def sizes_of(info: ms.MsInfo, rows: NDArray[np.int64]) -> tuple[Size, Size]:
+    """Sizes of ``rows``, and of the whole MS, whose fields nobody asks for."""
+    size = size_of(info, rows)
+    if rows.size == info.n_rows:
+        return size, size
+    with ms.opened(info.path) as main:
+        counts = rownumbers.counts(main, ms.every_row(info), len(info.data_descriptions))
+    return size, _size(info, counts)
+
+
+def _size(info: ms.MsInfo, counts: NDArray[np.int64]) -> Size:
+    """Size of so many rows of each data description."""
+    there = counts > 0
+    n_chan = np.array([info.spws[item.spw].freq_hz.size for item in info.data_descriptions])
+    n_corr = np.array([len(item.correlations) for item in info.data_descriptions])
     return Size(
-        rows=int(rows.size),
-        samples=int(sum(counts[n] * shapes[n][0] * shapes[n][1] for n in present)),
-        visibilities=int(sum(counts[n] * shapes[n][0] for n in present)),
-        fields=len({key[2] for key in groups}),
-        spws=len({info.data_descriptions[n].spw for n in present}),
+        rows=int(counts.sum()),
+        samples=int((counts * n_chan * n_corr).sum()),
+        visibilities=int((counts * n_chan).sum()),
+        spws=len({info.data_descriptions[n].spw for n in np.flatnonzero(there)}),
         antennas=len(info.antennas),
-        channels=sum(shapes[n][0] for n in present),
-        groups=len(groups),
+        channels=int(n_chan[there].sum()),
     )
 
 
@@ -106,7 +116,7 @@ def _what_takes_it(estimate: Estimate) -> str:
 
 def add_model_col(info: ms.MsInfo, rows: NDArray[np.int64], *, terms: int) -> Outcome:
     """Of copying a sum of so many columns."""
-    size, whole = size_of(info, rows), size_of(info, ms.every_row(info))
+    size, whole = sizes_of(info, rows)
     found = cost.add_model_col(size, terms=terms, whole=whole)
     return outcome(
         info, Estimate("add-model-col", size, tuple(found), whole.column_bytes, 0.0, info.n_rows)
@@ -117,7 +127,7 @@ def predict_region(
     info: ms.MsInfo, rows: NDArray[np.int64], *, regions: int, columns: int, fitted: int
 ) -> Outcome:
     """Of predicting so many regions into so many columns."""
-    size, whole = size_of(info, rows), size_of(info, ms.every_row(info))
+    size, whole = sizes_of(info, rows)
     found = cost.predict_region(size, regions=regions, columns=columns, fitted=fitted)
     disk = columns * whole.column_bytes
     return outcome(
@@ -151,7 +161,7 @@ def selfcal(
     folder: Path,
 ) -> Outcome:
     """Of self-calibration in so many rounds; as many as usual if the ladder is automatic."""
-    size, whole, grid = size_of(info, rows), size_of(info, ms.every_row(info)), _grid(imaging)
+    (size, whole), grid = sizes_of(info, rows), _grid(imaging)
     count = min(rounds or USUAL_ROUNDS, most_rounds)
     found = cost.selfcal(size, grid, rounds=count, whole=whole, calwt=calwt)
     disk = 3 * size.column_bytes + size.rest_bytes + 2 * whole.column_bytes
@@ -168,7 +178,7 @@ def selfcal(
 def ddsolve(plan: Plan, *, auto: bool, columns: int) -> Outcome:
     """Of a solve of all directions of a plan, before the gate leaves some out."""
     info, options = plan.rows.info, plan.options
-    size, whole = size_of(info, plan.rows.rows), size_of(info, ms.every_row(info))
+    size, whole = sizes_of(info, plan.rows.rows)
     directions = len(plan.directions)
     found = cost.ddsolve(
         size, directions=directions, auto=auto, columns=columns, whole=whole,
@@ -176,8 +186,8 @@ def ddsolve(plan: Plan, *, auto: bool, columns: int) -> Outcome:
     )  # fmt: skip
     disk = (2 + directions) * size.column_bytes + size.rest_bytes + columns * whole.column_bytes
     children = min(
-        options.memory_gib * memory.GIB - cost.OWN_BYTES,
-        cost.quartical_bytes(size, directions=directions),
+        memory.limit_gib() * memory.GIB - cost.OWN_BYTES,
+        quartical.BASE_BYTES + quartical.sample_bytes(1 + directions) * size.samples,
     )
     estimate = Estimate("ddsolve", size, tuple(found), disk, children, info.n_rows)
     return outcome(

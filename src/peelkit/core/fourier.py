@@ -87,44 +87,55 @@ def add_sum(
     freq_hz : ndarray, shape (chan,)
         Frequencies [Hz].
     """
-    for start in range(0, cosines.shape[0], TILE):
-        part = slice(start, start + TILE)
-        _add_some(total, offset_m, cosines[part], path_m, flux_jy[part], freq_hz)
+    for first in range(0, cosines.shape[0], TILE):
+        some = cosines[first : first + TILE]
+        flux = np.ascontiguousarray(flux_jy[first : first + TILE].T, dtype=np.complex128)
+        even = is_even(freq_hz, _longest(offset_m, some, path_m))
+        rows = max(1, TILE // some.shape[0])
+        for start in range(0, path_m.size, rows):
+            part = slice(start, start + rows)
+            path = offset_m[part] @ some.T - path_m[part, None]
+            total[part] += _summed(path, flux, freq_hz, even=even)
 
 
-def _add_some(
-    total: NDArray[np.complex128],
-    offset_m: NDArray[np.float64],
-    cosines: NDArray[np.float64],
+def _longest(
+    offset_m: NDArray[np.float64], cosines: NDArray[np.float64], path_m: NDArray[np.float64]
+) -> float:
+    """Bound of all differences of path [m]."""
+    middle = cosines.mean(axis=0)
+    longest = float(np.abs(offset_m @ middle - path_m).max(initial=0.0))
+    farthest = float(np.linalg.norm(cosines - middle, axis=1).max(initial=0.0))
+    return longest + float(np.linalg.norm(offset_m, axis=1).max(initial=0.0)) * farthest
+
+
+def _summed(
     path_m: NDArray[np.float64],
-    flux_jy: NDArray[np.float64],
+    flux_jy: NDArray[np.complex128],
     freq_hz: NDArray[np.float64],
-) -> None:
-    """`add_sum` for `TILE` components at most."""
+    *,
+    even: bool,
+) -> NDArray[np.complex128]:
+    """``sum_c S_c(f) exp(2 pi i path_c f / c)``, shape (row, chan); by multiplication where that is ``even``.
+
+    Parameters
+    ----------
+    path_m : ndarray, shape (row, comp)
+        Differences of path [m].
+    flux_jy : ndarray of complex, shape (chan, comp)
+        Fluxes [Jy].
+    """
     rate = 2j * np.pi / C_M_S
-    n_row, n_chan, n_comp = path_m.size, freq_hz.size, cosines.shape[0]
-    flux = np.ascontiguousarray(flux_jy.T, dtype=np.complex128)
-    longest = float(np.abs(offset_m @ cosines.mean(axis=0) - path_m).max(initial=0.0))
-    longest += float(np.linalg.norm(offset_m, axis=1).max(initial=0.0)) * float(
-        np.linalg.norm(cosines - cosines.mean(axis=0), axis=1).max(initial=0.0)
-    )
-    even = is_even(freq_hz, longest)
-    spacing = (freq_hz[-1] - freq_hz[0]) / max(1, n_chan - 1)
-    rows = max(1, TILE // n_comp)
-    column = np.empty((n_chan, min(rows, n_row)), dtype=np.complex128)
-    for start in range(0, n_row, rows):
-        part = slice(start, min(n_row, start + rows))
-        size = part.stop - start
-        path = offset_m[part] @ cosines.T - path_m[part, None]
-        phasor = np.exp(rate * freq_hz[0] * path)
-        step = np.exp(rate * spacing * path) if even else None
-        for chan in range(n_chan):
-            if chan and step is not None:
-                np.multiply(phasor, step, out=phasor)
-            elif chan:
-                phasor = np.exp(rate * freq_hz[chan] * path)
-            np.matmul(phasor, flux[chan], out=column[chan, :size])
-        total[part] += column[:, :size].T
+    spacing = (freq_hz[-1] - freq_hz[0]) / max(1, freq_hz.size - 1)
+    found = np.empty((freq_hz.size, path_m.shape[0]), dtype=np.complex128)
+    phasor = np.exp(rate * freq_hz[0] * path_m)
+    step = np.exp(rate * spacing * path_m) if even else None
+    for chan, freq in enumerate(freq_hz):
+        if chan and step is not None:
+            np.multiply(phasor, step, out=phasor)
+        elif chan:
+            phasor = np.exp(rate * freq * path_m)
+        np.matmul(phasor, flux_jy[chan], out=found[chan])
+    return found.T
 
 
 __all__ = ["add_sum", "is_even", "turn", "turns"]

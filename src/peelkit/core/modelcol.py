@@ -25,7 +25,7 @@ from peelkit.io import ms
 from peelkit.io.image import Image
 from peelkit.io.modelimage import read_planes
 from peelkit.progress import Progress
-from peelkit.spread import Spread
+from peelkit.spread import IN_PROCESS, Spread
 
 
 def read_models(
@@ -118,12 +118,12 @@ def predict_columns(
     beam: Beam | None = None,
     total: str | None = None,
     unwritten: SkyModel | None = None,
-    spread: Spread | None = None,
+    spread: Spread = IN_PROCESS,
     progress: Progress | None = None,
 ) -> None:
     """Write the visibilities of each sky to its column; those of all, and ``unwritten``, to ``total``.
 
-    With ``spread``, its workers predict, and this process writes.
+    Workers of ``spread`` predict, and this process writes.
     """
     work = Work(Predictor(info, beam), skies, total, unwritten)
     predict_blocks.run(work, rows, spread=spread, progress=progress or Progress())

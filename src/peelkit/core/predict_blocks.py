@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from peelkit import parallel
 from peelkit.core.predict_plan import GRID_PIXEL_BYTES
-from peelkit.core.predictor import MOST_GRID_BYTES, Doppler, Predictor, Samples, Sky
+from peelkit.core.predictor import Doppler, Predictor, Samples, Sky
 from peelkit.core.skymodel import SkyModel
 from peelkit.core.stokes import to_correlations
 from peelkit.io import ms, rownumbers
 from peelkit.progress import Progress
-from peelkit.spread import Spread
+from peelkit.spread import IN_PROCESS, Spread
 
 # Blocks are larger than the chunks in which columns are read: each pays for the transforms of the images.
 # Bytes of a visibility in the prediction itself, and more for each column.
@@ -92,7 +92,7 @@ def predict_block(block: Block, work: Work) -> dict[str, NDArray[np.complex64]]:
 
 
 def run(
-    work: Work, rows: NDArray[np.int64], *, spread: Spread | None = None, progress: Progress
+    work: Work, rows: NDArray[np.int64], *, spread: Spread = IN_PROCESS, progress: Progress
 ) -> None:
     """Predict the columns of ``work`` at ``rows``, which exist, and write them.
 
@@ -115,7 +115,7 @@ def run(
                 samples = Samples.read(main, chunk, description.spw, doppler)
                 yield Block(samples, description.correlations)
 
-        if spread is not None:
+        if spread.several:
             results = spread.run(predict_block, items(), shared=_light(work))
         else:
             at_once = _at_once(work)
@@ -169,7 +169,8 @@ def _at_once(work: Work) -> int:
     for sky in _pixels(work):
         if sky.xs.size:
             largest = max(largest, float(np.ptp(sky.xs) + 1) * float(np.ptp(sky.ys) + 1))
-    fit = int(MOST_GRID_BYTES // min(MOST_GRID_BYTES, GRID_PIXEL_BYTES * largest))
+    room = work.predictor.grid_bytes
+    fit = int(room // min(room, GRID_PIXEL_BYTES * largest))
     return max(1, min(parallel.cores(), parallel.MOST, fit))
 
 

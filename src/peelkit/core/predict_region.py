@@ -210,7 +210,7 @@ def predict_region(
             predict_columns(
                 info, skies, rows=rows, beam=beam, total=options.all_column,
                 unwritten=None if options.rest_column else rest,
-                spread=spread if machines.several else None, progress=progress,
+                spread=spread, progress=progress,
             )  # fmt: skip
             progress.stage("checking the sum")
             closure = _closure(

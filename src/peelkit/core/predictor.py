@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit import memory
 from peelkit.core import fourier, predict_plan
 from peelkit.core.compact import Compact
 from peelkit.core.primary_beam import Beam
@@ -26,8 +27,8 @@ DOPPLER_STEP_S = 600.0
 # Fields whose LSRK scales differ by less are predicted in one go: their spectra are taken at one scale.
 SAME_SCALE = 3e-6
 
-# Bytes that the grid of one call may take at most: larger models are cut up.
-MOST_GRID_BYTES = 2**29
+# Bytes that the grid of one call may take at most, and its share of what this process may: larger models are cut up.
+MOST_GRID_BYTES, GRID_SHARE = 2**29, 1 / 4
 
 # What one column is predicted from: pixels of an image, or one source by formula.
 Sky = SkyModel | Compact
@@ -48,7 +49,8 @@ class Samples:
     fields : ndarray of int, shape (row,)
         Fields.
     lsrk : ndarray, shape (row,), optional
-        LSRK frequency over the spw's own (`Doppler`); found when it is needed if it is not given.
+        LSRK frequency over the spw's own (`Doppler`); found when it is needed if it is not given, but not in
+        threads.
     """
 
     spw: int
@@ -134,6 +136,12 @@ class _View:
     basis: NDArray[np.float64] | None
 
 
+def grid_bytes() -> int:
+    """Bytes that the grid of one call may take under the limit of memory (`peelkit.memory`)."""
+    share = memory.limit_gib() * memory.GIB / memory.processes() * GRID_SHARE
+    return int(min(MOST_GRID_BYTES, share))
+
+
 class Predictor:
     """Predicts skies for the rows of an MS, each field about its own phase centre.
 
@@ -151,6 +159,9 @@ class Predictor:
         self.info = info
         self.beam = beam
         self.threads = threads
+        # The limit belongs to the thread that makes the predictor, and not to those that it is used in.
+        self.grid_bytes = grid_bytes()
+        self._doppler = Doppler(info)
 
     def visibilities(self, sky: Sky, samples: Samples) -> NDArray[np.complex128]:
         """Visibilities of ``sky`` [Jy], shape (row, chan)."""
@@ -200,7 +211,7 @@ class Predictor:
         if sky.grid.in_lsrk:
             scales = samples.lsrk
             if scales is None:
-                scales = Doppler(self.info).scales(samples.spw, samples.time_s, samples.fields)
+                scales = self._doppler.scales(samples.spw, samples.time_s, samples.fields)
             mean = {one: float(scales[samples.fields == one].mean()) for one in mean}
             # The baselines are scaled in place of the frequencies, which remain the same for all rows.
             uvw = uvw * scales[:, None]
@@ -242,7 +253,7 @@ class Predictor:
         much = predict_plan.Amount(
             rows=turned.shape[0], chans=freq.size, planes=values.shape[0],
             w_waves=float(np.ptp(turned[:, 2]) * freq.max() / C_M_S), cell_rad=max(grid.cell_rad),
-            most_pixels=MOST_GRID_BYTES / predict_plan.GRID_PIXEL_BYTES,
+            most_pixels=self.grid_bytes / predict_plan.GRID_PIXEL_BYTES,
         )  # fmt: skip
         direct, grids = predict_plan.pieces(xs, ys, grid.centre_pixel, much)
         for number, part in enumerate(grids):

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -17,8 +18,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,8 @@ DELAY_TYPES = (
 FULL_TYPES = ("complex", "leakage", "rotation", "rotation_measure", "crosshand_phase")
 TYPES = (*DIAGONAL_TYPES, *DELAY_TYPES, *FULL_TYPES)
 
-# Memory of a solve beyond its data [bytes], and per sample (row x channel x correlation) with
-# three directions (research: 0.4 GB + 85 B, 8 B more for each further direction).
+# Memory of a solve beyond its data [bytes].
 BASE_BYTES = 0.4e9
-SAMPLE_BYTES = 85
-DIRECTION_BYTES = 8
 
 TAIL_LINES = 8
 
@@ -53,6 +51,7 @@ _NO = "an option that ddsolve sets itself"
 RESERVED = {
     "input_ms.path", "input_ms.data_column", "input_ms.group_by", "input_ms.time_chunk",
     "input_ms.freq_chunk", "input_ms.select_corr", "input_ms.select_fields", "input_ms.select_ddids",
+    "input_ms.select_uv_range",
     "input_model.recipe", "output.gain_directory", "output.log_directory", "output.overwrite",
     "output.products", "output.columns", "output.flags", "output.subtract_directions",
     "solver.terms", "input_ms.is_bda",
@@ -70,13 +69,13 @@ class Term:
     type : str
         One of `TYPES`.
     time_interval, freq_interval : int
-        Integrations and channels of a solution; 0 is the whole scan, and the whole spw.
+        Integrations and channels of a solution; 0 is as many as can be: a scan, and the spw.
     direction_dependent : bool
         Solved for each direction but the pinned ones.
     pinned : tuple of int
         Directions whose gain stays 1.
     across_scans : bool
-        Intervals may go on over the end of a scan.
+        Intervals may go on over the end of a scan: how the copy is laid out, which QuartiCal need not know.
     """
 
     name: str
@@ -87,20 +86,15 @@ class Term:
     pinned: tuple[int, ...] = (0,)
     across_scans: bool = False
 
-    @property
-    def needs_start(self) -> bool:
-        """Delays far from zero are not found without a start value."""
-        return self.type in ("delay", "delay_and_offset", "delay_and_tec", "delay_tec_and_offset")
-
 
 @dataclass(frozen=True)
 class Job:
-    """One run of QuartiCal on a sanitised MS (`peelkit.io.solvecopy`).
+    """One run of QuartiCal on a copy of data (`peelkit.io.solvecopy`), all correlations and baselines of it.
 
     Parameters
     ----------
     ms : Path
-        The MS; its DATA is solved.
+        The copy; its DATA is solved.
     recipe : str
         ``ALL~B1~B2:B1:B2``.
     terms : sequence of Term
@@ -111,14 +105,8 @@ class Job:
         For each term in turn, several rounds one after the other.
     weight_column : str
         Weights, 1/sigma^2 of one real component.
-    time_chunk : int
-        Integrations at a time; 0 is all.
-    uv_range_m : tuple of float
-        Baselines that are solved on [m]; 0 is no limit.
     threads : int
         Chunks at a time.
-    select_corr : tuple of int
-        Correlations to solve on; all if empty.
     extra : dict of str
         Further options by dotted name, as the user gave them.
     """
@@ -129,16 +117,17 @@ class Job:
     reference_antenna: int
     iterations: Sequence[int]
     weight_column: str = "WEIGHT"
-    time_chunk: int = 0
-    uv_range_m: tuple[float, float] = (0.0, 0.0)
     threads: int = 1
-    select_corr: tuple[int, ...] = ()
     extra: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ChunkChi2:
-    """Mean of ``w |residual|^2`` over a chunk, before and after the solve, as QuartiCal logs it."""
+    """Mean of ``w |residual|^2`` over a chunk, before and after the solve.
+
+    As QuartiCal logs it, ``field`` is the chunk of the copy; the solve makes of it the field of the data and
+    the chunk's number.
+    """
 
     field: int
     ddid: int
@@ -170,6 +159,12 @@ class Solved:
     chi2: tuple[ChunkChi2, ...]
     seconds: float
     argv: tuple[str, ...]
+
+
+def sample_bytes(n_direction: int) -> int:
+    """Memory of a solve for each sample (row x channel x correlation) of its copy, beside `BASE_BYTES`."""
+    # Measured: 85 B with three directions, 8 B more for each further one.
+    return 85 + 8 * max(0, n_direction - 3)
 
 
 def version() -> str:
@@ -214,18 +209,15 @@ def parse_extra(pairs: Sequence[str]) -> dict[str, str]:
 
 def config(job: Job, gains: Path, logs: Path) -> dict[str, dict[str, Any]]:
     """QuartiCal's configuration of a job, by section. Pure."""
-    low, high = job.uv_range_m
     sections: dict[str, dict[str, Any]] = {
         "input_ms": {
             "path": str(job.ms.absolute()),
             "data_column": "DATA",
             "weight_column": job.weight_column,
-            "time_chunk": str(job.time_chunk),
+            "time_chunk": "0",
             "freq_chunk": "0",
-            # Groups cost 0.2 to 0.5 s each; scans are kept apart by respect_scan_boundaries.
+            # The fields of the copy are its chunks.
             "group_by": ["FIELD_ID", "DATA_DESC_ID"],
-            "select_uv_range": [low, high],
-            **({"select_corr": list(job.select_corr)} if job.select_corr else {}),
         },
         "input_model": {"recipe": job.recipe},
         "output": {
@@ -249,7 +241,8 @@ def config(job: Job, gains: Path, logs: Path) -> dict[str, dict[str, Any]]:
             "time_interval": str(term.time_interval),
             "freq_interval": str(term.freq_interval),
             "direction_dependent": term.direction_dependent,
-            "respect_scan_boundaries": not term.across_scans,
+            # The scans of the copy are what no interval goes over the end of.
+            "respect_scan_boundaries": True,
         }
         if term.direction_dependent:
             sections[term.name]["pinned_directions"] = list(term.pinned)
@@ -295,6 +288,15 @@ def solve(job: Job, folder: Path) -> Solved:
     for line in text.splitlines():
         log.debug("quartical: %s", line)
     return Solved(gains, log_file, parse_chi2(text), seconds, ("goquartical", str(settings)))
+
+
+def together(runs: Sequence[Solved], last: Solved, chi2: Iterable[ChunkChi2]) -> Solved:
+    """Several runs as one that took as long as all: the gains and log of ``last``, with ``chi2``."""
+    argv: list[str] = []
+    for run in runs:
+        argv += ["&&"] * bool(argv) + list(run.argv)
+    seconds = math.fsum(run.seconds for run in runs)
+    return replace(last, chi2=tuple(chi2), seconds=seconds, argv=tuple(argv))
 
 
 def parse_chi2(text: str) -> tuple[ChunkChi2, ...]:
