@@ -59,6 +59,11 @@ def processes() -> int:
     return _processes.get()
 
 
+def child_gib() -> float:
+    """What the engine of one process may take [GiB]: its share of the limit, without what the process has itself."""
+    return max(limit_gib() / processes() - BASE_BYTES / GIB, LEAST_GIB / 4)
+
+
 def chunk_bytes(gib: float | None = None) -> int:
     """Size of a piece of data [B], as its reader reckons it; of the limit that holds if not given."""
     room = (limit_gib() if gib is None else gib) * GIB / _processes.get() - BASE_BYTES
@@ -71,6 +76,7 @@ __all__ = [
     "GIB",
     "LEAST_GIB",
     "ROW_WINDOW",
+    "child_gib",
     "chunk_bytes",
     "limit_gib",
     "limited",

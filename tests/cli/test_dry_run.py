@@ -45,6 +45,18 @@ def folder(tmp_path: Path, invoke) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("name", ["image-residual", "selfcal"])
+def test_wsclean_has_an_estimate_too(name: str, folder: Path, invoke) -> None:
+    results = [
+        json.loads(invoke(*COMMANDS[name], "--imager", imager, "--dry-run", "--json").stdout)[
+            "results"
+        ]
+        for imager in ("tclean", "wsclean")
+    ]
+    assert 0 < results[1]["cpu_s"] < results[0]["cpu_s"]
+    assert (name == "selfcal") == any("CASA" in one["name"] for one in results[1]["stages"])
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_estimate_has_all_stages_and_nothing_is_written(name: str, folder: Path, invoke) -> None:
     if name == "ddsolve":

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,14 +124,14 @@ def write_back(
         like = "DATA" if name in ("CORRECTED_DATA", "MODEL_DATA") else name
         step = journal.new_column(info.path, step, name, like=like)
         source = step.replaced.get(name, filler)
-        with ms.opened(info.path, write=True) as main:
+        with ms.opened(info.path, write=True) as main, _Copies() as copies:
             for description, chunk in ms.chunks(main, info, every):
                 values = _filler(main, source, chunk, description)
                 for number in np.unique(owner[chunk[owner[chunk] >= 0]]):
                     inside = owner[chunk] == number
-                    with ms.opened(parts[number].work) as copy:
-                        place = _position(parts[number].rows, chunk[inside])
-                        values[inside] = ms.get(copy, name, place)
+                    copy = copies.opened(parts[number].work)
+                    place = _position(parts[number].rows, chunk[inside])
+                    values[inside] = ms.get(copy, name, place)
                 ms.put(main, name, chunk, values)
                 progress.advance(chunk.size)
     if flags:
@@ -141,6 +141,35 @@ def write_back(
                     for _, chunk in ms.chunks(main, info, part.rows):
                         place = _position(part.rows, chunk)
                         ms.put(main, "FLAG", chunk, ms.get(copy, "FLAG", place))
+
+
+class _Copies:
+    """Tables that stay open from one chunk to the next; only the latest, since each takes many file descriptors."""
+
+    MOST = 8
+
+    def __init__(self) -> None:
+        self._open: dict[Path, tuple[Any, contextlib.ExitStack]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._open:
+            self._close_oldest()
+
+    def opened(self, path: Path) -> Any:
+        """The table at ``path``, for reading."""
+        if path not in self._open:
+            if len(self._open) >= self.MOST:
+                self._close_oldest()
+            stack = contextlib.ExitStack()
+            self._open[path] = stack.enter_context(ms.opened(path)), stack
+        return self._open[path][0]
+
+    def _close_oldest(self) -> None:
+        _, stack = self._open.pop(next(iter(self._open)))
+        stack.close()
 
 
 def _position(rows: NDArray[np.int64], some: NDArray[np.int64]) -> NDArray[np.int64]:

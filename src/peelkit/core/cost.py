@@ -109,7 +109,7 @@ FIT_PASSES, FIT_VISIBILITIES = 2, 20e6
 CASA_START = Rate(fixed=2.5)
 # tclean: one pass of gridding or degridding of one Taylor term, and what it costs for a pixel [s].
 GRID = Rate(fixed=0.1, per_mrow=1.0, per_mvis=0.42)
-GRIDDER_FACTOR = {"standard": 1.0, "wproject": 3.0, "mosaic": 3.0}
+GRIDDER_FACTOR = {"standard": 1.0, "wproject": 3.0, "mosaic": 3.0, "wgridder": 0.7}
 PIXEL_S = 3.0e-7
 MAJOR_CYCLES = 6
 # gaincal and applycal of one round, and the model's column.
@@ -307,17 +307,22 @@ def predict_region(size: Size, *, regions: int, columns: int, fitted: int) -> li
 
 
 def image_residual(size: Size, grid: Grid, *, new: bool, grows: bool) -> list[Stage]:
-    """``new`` is an image like no other: dirty, then in a mask; ``grows`` once more in a larger mask."""
+    """``new`` is an image like no other: dirty, then in a mask; ``grows`` in larger masks, two as a rule."""
     found = [start(), *([survey(size)] if new else [])]
     found.append(stage("reading the column", AUDIT, size, read=size.column_bytes + size.rest_bytes))
-    found.append(stage("starting CASA", CASA_START, size))
+    if grid.gridder != "wgridder":
+        found.append(stage("starting CASA", CASA_START, size))
     if new:
         found.append(tclean("dirty image", size, grid, residuals=1, psf=True))
     found.append(tclean("cleaning", size, grid, residuals=MAJOR_CYCLES, psf=not new))
     if grows:
         found.append(
             tclean(
-                "cleaning in the mask that opened", size, grid, residuals=MAJOR_CYCLES, psf=False
+                "cleaning in the mask that opened",
+                size,
+                grid,
+                residuals=1.5 * MAJOR_CYCLES,
+                psf=False,
             )
         )
     return found

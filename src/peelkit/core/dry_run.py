@@ -145,7 +145,7 @@ def image_residual(
     disk = 4.0 * 8 * grid.imsize**2 * grid.nterms
     notes = [f"{cost.MAJOR_CYCLES} major cycles of each cleaning, {grid.imsize} pixels a side"]
     if grows:
-        notes.append("the mask opens once")
+        notes.append("the mask opens twice")
     estimate = Estimate("image-residual", size, tuple(found), disk, grid.memory_bytes, info.n_rows)
     return outcome(info, estimate, place=out.absolute().parent, notes=notes)
 

@@ -70,7 +70,8 @@ def opened(name: str, casa_log: Path, casa: Casa | None = None) -> Iterator[Imag
     """
     if name == WSCLEAN:
         log_path = casa_log.with_name(casa_log.name.replace("casa.log", f"{WSCLEAN}.log"))
-        threads, room = parallel.cores(), memory.limit_gib()
+        # It works while we wait, as other workers and their engines do.
+        threads, room = parallel.cores(), memory.child_gib()
         with Wsclean(log_path, threads=threads, memory_gib=room) as wsclean:
             yield wsclean
     elif casa is not None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from peelkit import sidecar, spread
 from peelkit.core import commit
 from peelkit.core import selfcal as one
@@ -17,7 +19,7 @@ from peelkit.core.selfcal_session import SelfcalOptions
 from peelkit.core.workspace import Workspace, open_workspace
 from peelkit.engines import casa as engine
 from peelkit.errors import OptionError, PeelkitError
-from peelkit.io import ms
+from peelkit.io import ms, rownumbers
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
 from peelkit.selection import Selection
@@ -220,8 +222,8 @@ def fields_with_rows(info: ms.MsInfo, selection: Selection) -> list[int]:
     rows = one.selected_rows(info, selection)
     found: set[int] = set()
     with ms.opened(info.path) as main:
-        for start, count in ms.row_ranges(rows.size, 8):
-            found |= set(ms.get(main, "FIELD_ID", rows[start : start + count]).tolist())
+        for _, window, _ in rownumbers.windows(main, rows):
+            found.update(np.unique(rownumbers.column(main, "FIELD_ID", window)).tolist())
     return sorted(found)
 
 
@@ -245,13 +247,11 @@ def _commit(
     progress: Progress,
 ) -> None:
     """Write the fields that gained into the MS; `undo` takes all back at once."""
-    parts = [
-        commit.Part(
-            Workspace(run.folder, "").ms,
-            one.selected_rows(info, replace(selection, field=str(run.field))),
-        )
-        for run in gained
-    ]
+    every = ",".join(str(run.field) for run in gained)
+    rows = one.selected_rows(info, replace(selection, field=every))
+    with ms.opened(info.path) as main:
+        field = rownumbers.column(main, "FIELD_ID", rows)
+    parts = [commit.Part(Workspace(run.folder, "").ms, rows[field == run.field]) for run in gained]
     columns = {name: filler for run in gained for name, filler in run.columns.items()}
     flags = any(run.flags for run in gained)
 
@@ -263,7 +263,7 @@ def _commit(
                 command=one.COMMAND,
                 message=f"peelkit selfcal --each-field: gain tables in {outer.folder}",
                 parameters={
-                    "field": ",".join(str(run.field) for run in gained),
+                    "field": every,
                     "spw": selection.spw,
                     "gaintable": [
                         table for run in gained for table in (run.results or {})["gaintables"]

@@ -45,7 +45,7 @@ def run_rounds(session: Session) -> None:
                 state.round_record(rung, before, before, verdict, 0, 0, None, None, [])
             )
         else:
-            session.rounds.append(one_round(session, number, rung, first))
+            session.rounds.append(one_round(session, number, rung, before, first))
         state.save(session, "rounds")
         last = session.rounds[-1]
         log.info(
@@ -63,12 +63,15 @@ class Trial:
     best: Best
     after: State | None
     moved_arcsec: float | None
+    limits: Limits
     verdict: Verdict
 
 
-def one_round(session: Session, number: int, rung: snr.Rung, first: State) -> dict[str, Any]:
+def one_round(
+    session: Session, number: int, rung: snr.Rung, best: State, first: State
+) -> dict[str, Any]:
     """Do one round; returns its record, and updates the best state if it was accepted."""
-    nsigma = open_mask(session, number, state.state_of(session, session.best.imagename))
+    nsigma = open_mask(session, number, best)
     fields = planning.fields_to_solve(session, rung)
     write_model(session, number)
     base = base_tables(session, rung)
@@ -131,8 +134,9 @@ def _trial(
         f"round{number}{how.word}",
         nsigma,
     )
+    limits = _limits(session, trial)
     if solved.failed_fraction >= 1:
-        return Trial(solved, trial, None, None, Verdict(False, "all solutions failed"))
+        return Trial(solved, trial, None, None, limits, Verdict(False, "all solutions failed"))
     apply_tables(session, trial)
     like = read_image(session.imaging.image(session.name("first")))
     state.clean(
@@ -149,9 +153,9 @@ def _trial(
         calmode=rung.calmode,
         moved_arcsec=moved,
         failed_fraction=solved.failed_fraction,
-        limits=_limits(session, trial),
+        limits=limits,
     )
-    return Trial(solved, trial, after, moved, verdict)
+    return Trial(solved, trial, after, moved, limits, verdict)
 
 
 def _limits(session: Session, trial: Best) -> Limits:
@@ -181,7 +185,7 @@ def _record(session: Session, trial: Trial, before: State, first: State) -> dict
     record["fell_back"] = solved.fell_back
     record["shift_arcsec"] = trial.moved_arcsec
     record["position_uncertainty_arcsec"] = position_uncertainty_arcsec(
-        first, _limits(session, trial.best).transfer_snr
+        first, trial.limits.transfer_snr
     )
     return record
 
