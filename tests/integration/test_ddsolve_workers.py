@@ -14,7 +14,7 @@ import pytest
 from casacore.tables import table
 
 from ddtruth import RECIPE, Bright, make_truth
-from peelkit.core import dd_cells, dd_layout, dd_parts, dd_solve
+from peelkit.core import dd_alternate, dd_cells, dd_layout, dd_parts, dd_solve
 from peelkit.core.dd_copy import Shape
 from peelkit.core.dd_plan import settle
 from peelkit.core.dd_terms import TermChoice
@@ -85,6 +85,24 @@ def test_workers_give_the_gains_of_one_process_and_one_that_dies_is_survived(
         # An iteration ends where gains change by less than 1e-6: the last bit of a datum decides on one more.
         np.testing.assert_allclose(one.gains, other.gains, atol=5e-6)
         np.testing.assert_array_equal(one.time_s, other.time_s)
+
+
+def test_terms_in_turns_leave_noise_here_and_on_a_single_worker(
+    tmp_path, invoke, monkeypatch
+) -> None:
+    path = tmp_path / "one.ms"
+    make_truth(path, ONE, replace(RECIPE, n_scan=2, n_time=6), seed=4)
+    monkeypatch.setattr(dd_alternate, "worthwhile", lambda *_: True)
+    found = {}
+    for name, workers in (("here", ()), ("one_worker", ("--workers", 1))):
+        out = tmp_path / name
+        words = ("--out", out, "--overwrite", *workers)
+        found[name] = json.loads(invoke("ddsolve", path, *SOLVE, *words).stdout)["results"]
+        assert {term.name for term in (out / "quartical0" / "gains").iterdir()} == {"G", "dE"}
+        assert found[name]["chi2"]["solved"] == pytest.approx(1.0, abs=0.05)
+    assert (tmp_path / "one_worker" / "quartical0_part0").exists()
+    assert not (tmp_path / "here" / "quartical0_part0").exists()
+    assert found["here"]["chi2"] == pytest.approx(found["one_worker"]["chi2"], rel=1e-6)
 
 
 @pytest.mark.parametrize(("time", "fits"), [("1int", 4), ("2int", 5), ("inf", 5), ("inf", 100)])
