@@ -72,7 +72,7 @@ def test_faint_components_are_left_out_and_signs_do_not_matter(tmp_path: Path) -
     plane[2, 3], plane[5, 5], plane[6, 1] = 3.0, 0.2, -1.0
     make_image(tmp_path / "one.model", plane)
     made = Imaging(imsize=8, cell_arcsec=1.0)
-    reuse.take_model(tmp_path / "one", tmp_path / "two", made)
+    reuse.take_model(Casa(tmp_path / "casa.log"), tmp_path / "one", tmp_path / "two", made)
     restart.drop_doubtful(tmp_path / "two", made, 0.5)
     found = CasaImage(str(tmp_path / "two.model")).getdata().squeeze()
     wanted = plane.copy()

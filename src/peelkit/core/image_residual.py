@@ -307,8 +307,8 @@ class Work:
         for path in [self.options.mask] if self.options.mask else filter(None, earlier):
             mask |= imaging.user_mask(path, template)
         self.progress.stage(f"imaging as {record.image}")
-        if start is not None:
-            reuse.take_model(start.imagename, self.out, self.imaging)
+        if start is not None and start.imaging.imager == self.imaging.imager:
+            reuse.take_model(self.imager, start.imagename, self.out, self.imaging)
         # ddsolve may have flagged data since; then, and of another MS, the PSF is made.
         psf_there = (
             record.mark == self.mark

@@ -81,14 +81,19 @@ def take_psf(imager: imagers.Imager, source: Path, imagename: Path, made: engine
     return True
 
 
-def take_model(source: Path, imagename: Path, made: engine.Imaging) -> None:
-    """Copy the model of ``source`` to ``imagename``, if the imager begins with what the data have beyond it.
+def take_model(imager: imagers.Imager, source: Path, imagename: Path, made: engine.Imaging) -> None:
+    """Copy the model of ``source`` to ``imagename``: tclean begins with what the data have beyond it.
+
+    WSClean, which begins with nothing, takes over the depth that it is likely to reach.
 
     Each major cycle lowers the residual by about the PSF's highest sidelobe: with the bright sources in
     from the beginning most are saved (3C273: 12 of an image before, 2 or 3 after, and the rms 1 % lower).
     """
+    if isinstance(imager, Wsclean):
+        wsclean_images.expect(imager, made.residual(source), imagename)
+        return
     pairs = list(zip(made.models(source), made.models(imagename), strict=True))
-    if imagers.begins_with_model(made) and all(one.exists() for one, _ in pairs):
+    if all(one.exists() for one, _ in pairs):
         _copy(pairs)
 
 

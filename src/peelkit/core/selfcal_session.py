@@ -156,7 +156,7 @@ def clean(
     name, mark = session.name(imagename), session.mark
     imaging.remove_products(name)
     if model_of is not None:
-        reuse.take_model(session.name(model_of), name, session.imaging)
+        reuse.take_model(session.imager, session.name(model_of), name, session.imaging)
     first = session.name("first")
     psf_there = _mark_of(session, "first") == mark and reuse.take_psf(
         session.imager, first, name, session.imaging

@@ -42,9 +42,9 @@ GRIDDER = "wgridder"
 LEAST_STEP, MOST_STEP = 0.15, 0.6
 STEP_OVER_SIDELOBES = 2.5
 
-# It ended too early if the noise that it went by was so many times that of the residual. Then again, down to nsigma
-# times the latter, and so on.
-TOO_EARLY = 1.2
+# It ended too early, or too deep, if the noise that it went by was so many times that of the residual, or the other
+# way round. Then again, down to nsigma times the latter, and so on.
+OFF = 1.2
 MOST_AGAIN = 3
 
 
@@ -144,13 +144,13 @@ def clean(
             peak, noise = _peak_and_noise(found.dirty, inside)
             step = STEP_OVER_SIDELOBES * nsigma * noise / peak if peak > 0 else LEAST_STEP
             gain = 1 - min(MOST_STEP, max(LEAST_STEP, step))
-            # It cleans anew, but need not find the depth anew.
-            known = wsclean.noise_jy.get(imagename.name, 0.0) if resume else 0.0
+            known = wsclean.noise_jy.get(imagename.name, 0.0)
             found = run(mask_fits, gain, nsigma * known)
             reached = known or found.noise_jy
             for _ in range(MOST_AGAIN):
                 peak, noise = _peak_and_noise(found.residual, inside)
-                if peak <= TOO_EARLY * nsigma * noise or reached <= TOO_EARLY * noise:
+                early = peak > OFF * nsigma * noise and reached > OFF * noise
+                if not early and noise <= OFF * reached:
                     break
                 log.debug("WSClean stopped at %.2g times the noise; again", reached / noise)
                 found, reached = run(mask_fits, gain, nsigma * noise), noise
@@ -167,6 +167,12 @@ def take_psf(wsclean: engine.Wsclean, source: Path, imagename: Path) -> bool:
         Whether there was one.
     """
     return engine.take_psf(wsclean, source.name, imagename.name)
+
+
+def expect(wsclean: engine.Wsclean, residual: Path, imagename: Path) -> None:
+    """Clean ``imagename`` to the noise of another image's residual first, which saves a run that finds out."""
+    if residual.exists():
+        wsclean.noise_jy[imagename.name] = robust_rms(read_image(residual).data)
 
 
 def sub_bands(imaging: Imaging, info: ms.MsInfo, spws: Sequence[int]) -> int:

@@ -118,7 +118,7 @@ class Wsclean:
     Attributes
     ----------
     noise_jy : dict of str
-        Noise of the residuals of the images that were cleaned [Jy/beam].
+        Noise that the residual of an image had when it was cleaned last, or is expected to have [Jy/beam].
     """
 
     def __init__(self, log_path: Path, *, threads: int, memory_gib: float = 2.0) -> None:
