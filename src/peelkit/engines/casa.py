@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from peelkit.engines._child import end_group, last_words
 from peelkit.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,6 @@ NOISE = (
 # Tasks that write into the MS: on Ctrl-C they may finish first.
 WRITING = {"applycal", "flagmanager", "delmod", "clearcal", "importuvfits", "setjy"}
 GRACE_S = 60.0
-
-TAIL_LINES = 8
 
 
 class Casa:
@@ -132,10 +131,8 @@ class Casa:
             self._work.cleanup()
 
     def _kill(self) -> None:
-        process = self._process
-        if process is not None and process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        if self._process is not None:
+            end_group(self._process)
 
     def engine(self) -> dict[str, Any]:
         """What the sidecar says of the engine."""
@@ -240,13 +237,7 @@ class Casa:
             self._shown = stream.tell()
 
     def _last_words(self) -> str:
-        lines = [
-            line.rstrip()
-            for line in self.log_path.read_text("utf-8", "replace").splitlines()
-            if line.strip() and not any(noise in line for noise in NOISE)
-        ]
-        tail = "\n".join(f"  {line[:240]}" for line in lines[-TAIL_LINES:])
-        return f"Its log is {self.log_path}; the last lines:\n{tail}"
+        return last_words(self.log_path, noise=NOISE)
 
 
 # ---------------------------------------------------------------- the tasks, thinly

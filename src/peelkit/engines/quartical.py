@@ -24,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from peelkit.engines._child import end_group, last_words
 from peelkit.errors import EngineError, OptionError
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,6 @@ TYPES = (*DIAGONAL_TYPES, *DELAY_TYPES, *FULL_TYPES)
 
 # Memory of a solve beyond its data [bytes].
 BASE_BYTES = 0.4e9
-
-TAIL_LINES = 8
 
 _CHISQ = re.compile(
     r"FLD:\s*(\d+)\s+SPW:\s*(\d+)\s+SCN:\s*(\S+)\s+T_CHUNK:\s*(\d+)\s+F_CHUNK:\s*(\d+)\s+"
@@ -279,11 +278,11 @@ def solve(job: Job, folder: Path) -> Solved:
     text = log_file.read_text("utf-8", "replace")
     if code != 0:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise EngineError(f"QuartiCal {release} failed ({how}). {_last_words(log_file, errors)}")
+        raise EngineError(f"QuartiCal {release} failed ({how}). {last_words(log_file, errors)}")
     for term in job.terms:
         if not any((gains / term.name).glob(f"{term.name}_*")):
             raise EngineError(
-                f"QuartiCal made no gains for {term.name}. {_last_words(log_file, errors)}"
+                f"QuartiCal made no gains for {term.name}. {last_words(log_file, errors)}"
             )
     for line in text.splitlines():
         log.debug("quartical: %s", line)
@@ -371,10 +370,7 @@ def _start() -> subprocess.Popen[str]:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    end_group(process)
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             with contextlib.suppress(OSError):
@@ -405,16 +401,3 @@ def _die_with_parent() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def _last_words(*files: Path) -> str:
-    lines: list[str] = []
-    for path in dict.fromkeys(files):
-        if path.exists():
-            lines += [
-                re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip()
-                for line in path.read_text("utf-8", "replace").splitlines()
-                if line.strip()
-            ]
-    tail = "\n".join(f"  {line[:240]}" for line in lines[-TAIL_LINES:])
-    return f"Its log is {files[0]}; the last lines:\n{tail}"

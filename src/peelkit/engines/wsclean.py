@@ -37,6 +37,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from peelkit.engines._child import end_group, last_words
 from peelkit.engines.casa import Imaging
 from peelkit.errors import EngineError
 
@@ -46,8 +47,6 @@ PROGRAM = "wsclean"
 
 # Has -reuse-psf, -reuse-dirty and the w-gridder; what is written here was measured with 3.1.
 OLDEST = (3, 0)
-
-TAIL_LINES = 8
 
 # At most; at the smallest gain of a cycle they bring a peak down to 1e-5.
 MAJOR_CYCLES = 60
@@ -220,7 +219,7 @@ class Wsclean:
                 code = _wait(process)
             except BaseException:
                 # An image that nobody waits for any more; nothing of it is kept.
-                _end(process)
+                end_group(process)
                 raise
         said = self._said(shown)
         for line in filter(str.strip, said.splitlines()):
@@ -228,10 +227,10 @@ class Wsclean:
         log.debug("%s took %.1f s", PROGRAM, time.monotonic() - started)
         if code != 0:
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            raise EngineError(f"WSClean failed ({how}). {self._last_words()}")
+            raise EngineError(f"WSClean failed ({how}). {last_words(self.log_path)}")
         for path in product:
             if not path.exists():
-                raise EngineError(f"WSClean made no {path.name}. {self._last_words()}")
+                raise EngineError(f"WSClean made no {path.name}. {last_words(self.log_path)}")
         return said
 
     def _said(self, start: int) -> str:
@@ -239,12 +238,6 @@ class Wsclean:
         with self.log_path.open(encoding="utf-8", errors="replace") as stream:
             stream.seek(start)
             return stream.read()
-
-    def _last_words(self) -> str:
-        lines = self.log_path.read_text("utf-8", "replace").splitlines()
-        last = [line.rstrip() for line in lines if line.strip()][-TAIL_LINES:]
-        tail = "\n".join(f"  {line[:240]}" for line in last)
-        return f"Its log is {self.log_path}; the last lines:\n{tail}"
 
 
 def _version(program: str) -> str:
@@ -286,12 +279,6 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
             return process.wait(0.2)
         except subprocess.TimeoutExpired:
             continue
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def clean(
