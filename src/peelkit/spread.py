@@ -6,6 +6,7 @@ Dask is imported only where workers were asked for: it takes a second.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from peelkit import __version__, memory
-from peelkit.errors import EngineError
+from peelkit.errors import EngineError, OptionError
 
 log = logging.getLogger(__name__)
 
@@ -221,12 +222,19 @@ def opened(machines: Machines) -> Iterator[Spread]:
 
     Raises
     ------
+    OptionError
+        If the address is none.
     EngineError
         If no scheduler answers, it has no workers, or they have another peelkit or several threads.
     """
     if not machines.several:
         yield Spread()
         return
+    if machines.dask_address and not re.fullmatch(r"[a-z]+://\S+:\d+", machines.dask_address):
+        raise OptionError(
+            f"--dask-address {machines.dask_address}: is no address; give PROTOCOL://HOST:PORT, as "
+            "'dask scheduler' prints it, such as tcp://head:8786."
+        )
     import dask
     from distributed import Client, LocalCluster
 

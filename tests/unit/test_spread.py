@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from peelkit import memory
-from peelkit.errors import DataError, EngineError
+from peelkit.errors import DataError, EngineError, OptionError
 from peelkit.spread import AHEAD, HERE, Machines, opened
 
 
@@ -41,6 +41,15 @@ def die_once(item: Path, _: object) -> int:
 
 def die(_: int, __: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("address", ["head", "head:8786", "tcp://head", "tcp://:"])
+def test_what_is_no_address_is_refused_at_once(address: str) -> None:
+    with (
+        pytest.raises(OptionError, match=f"--dask-address {address}: .* such as tcp://head:8786"),
+        opened(Machines(dask_address=address)),
+    ):
+        pass
 
 
 def test_here_items_are_worked_on_one_after_another() -> None:
@@ -87,7 +96,7 @@ def test_a_worker_that_dies_is_survived_and_one_that_always_dies_is_reported(
 
 def test_an_address_without_a_scheduler_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peelkit.spread.ANSWER_S", 1)
-    for address in (f"tcp://127.0.0.1:{free_port()}", "nonsense://x"):
+    for address in (f"tcp://127.0.0.1:{free_port()}", "nonsense://x:1"):
         with (
             pytest.raises(EngineError, match="no scheduler answers at"),
             opened(Machines(0, address)),
