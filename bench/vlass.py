@@ -39,7 +39,6 @@ def tile() -> Size:
     return Size(
         rows=rows, samples=rows * CHANNELS * CORRELATIONS, visibilities=rows * CHANNELS,
         fields=FIELDS, spws=SPWS, antennas=ANTENNAS, channels=SPWS * CHANNELS,
-        groups=FIELDS * SPWS * SCANS,
     )  # fmt: skip
 
 
@@ -51,7 +50,7 @@ def chain(size: Size) -> list[tuple[str, list[Stage], float]]:
         ("selfcal, each field", cost.selfcal(one, grid, rounds=ROUNDS, whole=one, calwt=False), FIELDS),
         ("predict-region", cost.predict_region(size, regions=BRIGHT, columns=BRIGHT + 1, fitted=BRIGHT), 1),
         ("ddsolve", cost.ddsolve(size, directions=BRIGHT, auto=True, columns=1, whole=size), 1),
-        ("image-residual, each field", cost.image_residual(one, grid, new=False, grows=False), FIELDS),
+        ("image-residual, each field", cost.image_residual(one, grid, new=False, grows=True), FIELDS),
     ]  # fmt: skip
 
 
