@@ -10,7 +10,8 @@ import pytest
 
 from makems import MsRecipe, make_ms
 from peelkit.core import image_record
-from peelkit.core.image_residual import check_free, claim, new_islands, restoring_beam
+from peelkit.core.image_place import check_free, claimed
+from peelkit.core.image_residual import new_islands, restoring_beam
 from peelkit.engines.casa import Imaging
 from peelkit.errors import DataError
 from peelkit.io import journal, ms
@@ -96,18 +97,27 @@ def test_products_of_others_are_kept_and_those_of_a_killed_run_replaced(tmp_path
     with pytest.raises(DataError, match=r"target\.image: exists"):
         check_free(out, overwrite=False)
     check_free(out, overwrite=True)
-    assert (tmp_path / "target.image").exists()
-    claim(out)
-    assert not (tmp_path / "target.image").exists()
+    # They come back if the new ones do not come out, and go if they do.
+    with pytest.raises(RuntimeError), claimed(out):
+        assert not (tmp_path / "target.image").exists()
+        (tmp_path / "target.psf").mkdir()
+        raise RuntimeError
+    assert (tmp_path / "target.image").exists() and not (tmp_path / "target.psf").exists()
+    assert not [item for item in tmp_path.iterdir() if item.name.startswith(".")]
+    with claimed(out):
+        (tmp_path / "target.psf").mkdir()
     # Only what tclean makes of an imagename is its own: the MS beside it is not.
-    assert {item.name for item in tmp_path.iterdir() if not item.name.startswith(".")} == {
-        "target.ms", "target.image.pbcor.fits", "target.notes"
+    assert {item.name for item in tmp_path.iterdir()} == {
+        "target.ms", "target.image.pbcor.fits", "target.notes", "target.psf"
     }  # fmt: skip
-    # The mark of a run that did not finish is there now.
-    (tmp_path / "target.image").mkdir()
+    # What a run leaves that did not finish may be replaced.
+    (tmp_path / "target.psf").rmdir()
+    with pytest.raises(RuntimeError), claimed(out):
+        (tmp_path / "target.image").mkdir()
+        raise RuntimeError
     check_free(out, overwrite=False)
-    claim(out)
-    assert not (tmp_path / "target.image").exists()
+    with claimed(out):
+        assert not (tmp_path / "target.image").exists()
 
 
 def test_a_record_gives_back_what_it_was_made_of(tmp_path: Path) -> None:

@@ -17,7 +17,16 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
 from peelkit import sidecar
-from peelkit.core import around, image_record, imagers, imaging, mosaic, restoring, reuse
+from peelkit.core import (
+    around,
+    image_place,
+    image_record,
+    imagers,
+    imaging,
+    mosaic,
+    restoring,
+    reuse,
+)
 from peelkit.core import dry_run as rehearsal
 from peelkit.core.image_record import ImageRecord
 from peelkit.core.imaging import Cleaned, Target
@@ -127,7 +136,9 @@ def image_residual(
     if out.name.endswith((".image", ".image.tt0")) or not out.name:
         raise OptionError(f"{out}: OUT is the name without .image, which CASA adds.")
     record = image_record.read(options.like) if options.like is not None else None
-    start = _start(options.begin_with, record) if options.begin_with and record else None
+    start = None
+    if options.begin_with is not None and record is not None:
+        start = _start(options.begin_with, record, options.imager or record.imaging.imager)
     directions = _directions(options.restore) if options.restore is not None else []
     info = ms.read_info(path)
     if (step := journal.unfinished(path)) is not None:
@@ -137,11 +148,11 @@ def image_residual(
         )
     info.require(options.column, "give the one to image with --column (ddsolve makes PEELED_DATA).")
     ms.refuse_if_locked(path)
-    check_free(out, overwrite=options.overwrite)
+    image_place.check_free(out, overwrite=options.overwrite)
     warnings: list[str] = []
     if record is not None:
         selection = record.selection
-        settled = imagers.switched(record.imaging, options.imager or record.imaging.imager)
+        settled = _switched(info, record, options.imager or record.imaging.imager, progress)
         nsigma = options.nsigma or record.nsigma
     else:
         check_uvrange(options.choices.uvrange)
@@ -163,74 +174,74 @@ def image_residual(
     bad = audit(info, rows, options.column)
     if bad:
         warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
-    claim(out)
     log_path = out.with_name(f"{out.name}.casa.log")
-    with (
-        image_ms(info, rows, options.column, out, copy=bad > 0) as view,
-        imagers.opened(settled.imager, log_path) as imager,
-    ):
-        work = Work(
-            imager,
-            Target(view, selection.field, selection.spw),
-            out,
-            settled,
-            nsigma,
-            options,
-            progress,
-            _mark(info, rows, view, copied=bad > 0),
+    with image_place.claimed(out):
+        with (
+            image_ms(info, rows, options.column, out, copy=bad > 0) as view,
+            imagers.opened(settled.imager, log_path) as imager,
+        ):
+            work = Work(
+                imager,
+                Target(view, selection.field, selection.spw),
+                out,
+                settled,
+                nsigma,
+                options,
+                progress,
+                _mark(info, rows, view, copied=bad > 0),
+            )
+            if small is not None:
+                cleaned, added = work.about(small)
+            else:
+                cleaned, added = work.like(record, start) if record is not None else work.new()
+            made_by = imager.engine()
+        image = cleaned.image
+        if image.beam is None:
+            raise DataError(f"{image.path}: no beam was fitted; is there enough unflagged data?")
+        results = image_record.results(
+            out, settled, selection=selection, column=options.column, nsigma=nsigma, mark=work.mark
         )
-        if small is not None:
-            cleaned, added = work.about(small)
-        else:
-            cleaned, added = work.like(record, start) if record is not None else work.new()
-        made_by = imager.engine()
-    image = cleaned.image
-    if image.beam is None:
-        raise DataError(f"{image.path}: no beam was fitted; is there enough unflagged data?")
-    results = image_record.results(
-        out, settled, selection=selection, column=options.column, nsigma=nsigma, mark=work.mark
-    )
-    # Noise beside a source is not that of a whole field.
-    results |= _figures(image, cleaned.mask, record if small is None else None)
-    results["around"] = None if small is None else small.record()
-    results |= {
-        "mask_pixels": int(cleaned.mask.sum()),
-        "mask_pixels_added": int(added.sum()),
-        "mask_islands_added": new_islands(cleaned.mask, added),
-        "restored": None,
-    }
-    if record is not None and small is None and settled.imager != record.imaging.imager:
-        warnings.append(_other_imager(image, record, settled))
-    if directions:
-        results["restored"], more = restore(image, out, settled, directions)
-        warnings += more
-    if options.nsigma is None and nsigma < imaging.depth(results["dynamic_range"]):
-        warnings.append(
-            f"cleaned to {nsigma:g} sigma, as {options.like}; where no bright source is left that cleans "
-            "noise away, and the rms comes out too low (--nsigma 3)"
+        # Noise beside a source is not that of a whole field.
+        results |= _figures(image, cleaned.mask, record if small is None else None)
+        results["around"] = None if small is None else small.record()
+        results |= {
+            "mask_pixels": int(cleaned.mask.sum()),
+            "mask_pixels_added": int(added.sum()),
+            "mask_islands_added": new_islands(cleaned.mask, added),
+            "restored": None,
+        }
+        if record is not None and small is None and settled.imager != record.imaging.imager:
+            warnings.append(_other_imager(image, record, settled))
+        if directions:
+            results["restored"], more = restore(image, out, settled, directions)
+            warnings += more
+        if options.nsigma is None and nsigma < imaging.depth(results["dynamic_range"]):
+            warnings.append(
+                f"cleaned to {nsigma:g} sigma, as {options.like}; where no bright source is left that cleans "
+                "noise away, and the rms comes out too low (--nsigma 3)"
+            )
+        ratio = results["rms_ratio"]
+        same_imager = record is not None and settled.imager == record.imaging.imager
+        if ratio is not None and ratio > WORSE and same_imager:
+            warnings.append(
+                f"the rms is {ratio:.3g} times that of {options.like}; what was done to {options.column} "
+                "made the image worse"
+            )
+        return Outcome(
+            results=results,
+            inputs={
+                "ms": str(path),
+                **({"like": str(options.like)} if options.like else {}),
+                **({"mask": str(options.mask)} if options.mask else {}),
+                **({"begin_with": str(options.begin_with)} if options.begin_with else {}),
+                **({"regions": str(small.regions)} if small else {}),
+                **({"directions": str(options.restore)} if options.restore else {}),
+            },
+            parameters={**imaging.summary(settled), **asdict(selection), "out": str(out)},
+            reads=(options.column, "FLAG", "WEIGHT"),
+            engine=made_by,
+            warnings=tuple(warnings),
         )
-    ratio = results["rms_ratio"]
-    if ratio is not None and ratio > WORSE:
-        warnings.append(
-            f"the rms is {ratio:.3g} times that of {options.like}; what was done to {options.column} "
-            "made the image worse"
-        )
-    _marker(out).unlink()
-    return Outcome(
-        results=results,
-        inputs={
-            "ms": str(path),
-            **({"like": str(options.like)} if options.like else {}),
-            **({"mask": str(options.mask)} if options.mask else {}),
-            **({"begin_with": str(options.begin_with)} if options.begin_with else {}),
-            **({"regions": str(small.regions)} if small else {}),
-            **({"directions": str(options.restore)} if options.restore else {}),
-        },
-        parameters={**imaging.summary(settled), **asdict(selection), "out": str(out)},
-        reads=(options.column, "FLAG", "WEIGHT"),
-        engine=made_by,
-        warnings=tuple(warnings),
-    )
 
 
 def _mark(info: ms.MsInfo, rows: NDArray[np.int64], view: Path, *, copied: bool) -> str:
@@ -254,12 +265,30 @@ def _choose(
     return settled, ",".join(map(str, fields)), warnings
 
 
-def _start(path: Path, record: ImageRecord) -> ImageRecord:
-    """The image to begin with, if it is of the pixels and terms of ``record``."""
+def _switched(
+    info: ms.MsInfo, record: ImageRecord, imager: str, progress: Progress
+) -> engine.Imaging:
+    """How ``record`` was made, by another imager if it is another; tclean's gridder is what it would be anew."""
+    settled = imagers.switched(record.imaging, imager)
+    if settled == record.imaging or settled.is_mosaic or imager == imagers.WSCLEAN:
+        return settled
+    w_phase = imaging.w_phase_rad(
+        survey(info, record.selection, progress), settled.imsize, settled.cell_arcsec
+    )
+    return replace(settled, gridder=imaging.tclean_gridder(w_phase))
+
+
+def _start(path: Path, record: ImageRecord, imager: str) -> ImageRecord:
+    """The image to begin with, if it is of the pixels and terms of ``record``, and of the same imager."""
     start = image_record.read(path)
+    if start.imaging.imager != imager:
+        raise OptionError(
+            f"--begin-with {path}: is of {start.imaging.imager}, and this image is to be of {imager}; give one of "
+            "the same imager."
+        )
     own, other = read_image(path), read_image(record.image)
     difference = grid_difference(own, other)
-    if not difference and own.freq_hz != other.freq_hz:
+    if not difference and imager == record.imaging.imager and own.freq_hz != other.freq_hz:
         difference = "it is of other data, whose mean frequency differs"
     kinds = [(one.imaging.nterms, one.imaging.stokes) for one in (start, record)]
     if not difference and kinds[0] != kinds[1]:
@@ -307,7 +336,7 @@ class Work:
         for path in [self.options.mask] if self.options.mask else filter(None, earlier):
             mask |= imaging.user_mask(path, template)
         self.progress.stage(f"imaging as {record.image}")
-        if start is not None and start.imaging.imager == self.imaging.imager:
+        if start is not None:
             reuse.take_model(self.imager, start.imagename, self.out, self.imaging)
         # ddsolve may have flagged data since; then, and of another MS, the PSF is made.
         psf_there = (
@@ -353,37 +382,7 @@ class Work:
         return cleaned, cleaned.mask & ~before
 
 
-# ---------------------------------------------------------------- the product's place
-
-
-def _marker(out: Path) -> Path:
-    return out.with_name(f".{out.name}.peelkit-unfinished")
-
-
-def check_free(out: Path, *, overwrite: bool) -> None:
-    """Raise `DataError` if there are products of this name that may not be replaced.
-
-    What an interrupted run left may be.
-    """
-    there = [item for item in imaging.products(out) if not item.name.endswith("mask")]
-    if there and not overwrite and not _marker(out).exists():
-        raise DataError(f"{there[0]}: exists; give another OUT, or --overwrite to replace it.")
-
-
-def claim(out: Path) -> None:
-    """Mark ``out`` as being made, and delete what there is of it.
-
-    Raises
-    ------
-    DataError
-        If the folder cannot be written.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _marker(out).touch()
-    except OSError as error:
-        raise DataError(f"{out}: cannot be made ({error.strerror}); give another OUT.") from error
-    imaging.remove_products(out)
+# ---------------------------------------------------------------- the data
 
 
 @contextmanager

@@ -149,9 +149,8 @@ def choose(
                 "(--imsize makes it larger)"
             )
             imsize = MAX_AUTO_IMSIZE
-    edge = math.radians(imsize * cell / 3600) / 2
-    w_phase = math.pi * survey.max_w_lambda * edge**2
-    gridder = choices.gridder or ("wproject" if w_phase > W_PHASE_LIMIT else "standard")
+    w_phase = w_phase_rad(survey, imsize, cell)
+    gridder = choices.gridder or tclean_gridder(w_phase)
     if choices.imager == imagers.WSCLEAN and middle is None:
         gridder = imagers.gridder(choices.gridder)
     if middle is not None:
@@ -189,6 +188,17 @@ def choose(
         imager=choices.imager,
     )
     return imaging, warnings
+
+
+def w_phase_rad(survey: Survey, imsize: int, cell_arcsec: float) -> float:
+    """Phase of the w term at the edge of an image [rad]."""
+    edge = math.radians(imsize * cell_arcsec / 3600) / 2
+    return math.pi * survey.max_w_lambda * edge**2
+
+
+def tclean_gridder(w_phase_rad: float) -> str:
+    """Tclean's gridder for one field."""
+    return "wproject" if w_phase_rad > W_PHASE_LIMIT else "standard"
 
 
 def _round_down(value: float) -> float:

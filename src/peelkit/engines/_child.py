@@ -15,7 +15,7 @@ TAIL_LINES, TAIL_WIDTH = 8, 240
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def last_words(*logs: Path, noise: Sequence[str] = ()) -> str:
+def last_words(*logs: Path, noise: Sequence[str] = (), since: int = 0) -> str:
     """Where the log is, and its last lines, for the end of an error message.
 
     Parameters
@@ -24,12 +24,14 @@ def last_words(*logs: Path, noise: Sequence[str] = ()) -> str:
         The log, and where it is short what else was said.
     noise : sequence of str
         Lines that have one of these are left out.
+    since : int
+        Where in the logs the run began [B], if they hold runs before.
     """
     lines = [
         _COLOUR.sub("", line).rstrip()
         for path in dict.fromkeys(logs)
         if path.exists()
-        for line in path.read_text("utf-8", "replace").splitlines()
+        for line in path.read_bytes()[since:].decode("utf-8", "replace").splitlines()
         if line.strip() and not any(word in line for word in noise)
     ]
     tail = "\n".join(f"  {line[:TAIL_WIDTH]}" for line in lines[-TAIL_LINES:])

@@ -227,10 +227,12 @@ class Wsclean:
         log.debug("%s took %.1f s", PROGRAM, time.monotonic() - started)
         if code != 0:
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            raise EngineError(f"WSClean failed ({how}). {last_words(self.log_path)}")
+            raise EngineError(f"WSClean failed ({how}). {last_words(self.log_path, since=shown)}")
         for path in product:
             if not path.exists():
-                raise EngineError(f"WSClean made no {path.name}. {last_words(self.log_path)}")
+                raise EngineError(
+                    f"WSClean made no {path.name}. {last_words(self.log_path, since=shown)}"
+                )
         return said
 
     def _said(self, start: int) -> str:
