@@ -45,6 +45,12 @@ def folder(tmp_path: Path, invoke) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "0.1", "-1"])
+def test_memory_is_a_number_that_is_enough(value: str, folder: Path, invoke) -> None:
+    result = invoke(*COMMANDS["image-residual"], "--dry-run", "--memory", value, code=2)
+    assert "'--memory'" in result.stderr and value in result.stderr
+
+
 @pytest.mark.parametrize("name", ["image-residual", "selfcal"])
 def test_wsclean_has_an_estimate_too(name: str, folder: Path, invoke) -> None:
     results = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,6 +78,13 @@ def common(function: F) -> F:
     )(function)
 
 
+def _a_number(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Refuse nan and inf, which are in the range."""
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number of GiB.", ctx, param)
+    return value
+
+
 def memory(function: F) -> F:
     """--memory GIB: the limit (`peelkit.memory.limited`) under which the command runs."""
 
@@ -95,6 +103,7 @@ def memory(function: F) -> F:
         "memory_gib",
         metavar="GIB",
         type=click.FloatRange(min=LEAST_MEMORY_GIB),
+        callback=_a_number,
         default=DEFAULT_MEMORY_GIB,
         show_default=True,
         help="Memory to take at most, in GiB, in all processes together: data are worked on in pieces that fit.",
@@ -207,8 +216,7 @@ def imaging_options(function: F) -> F:
                 type=click.Choice(["tclean", "wsclean"]),
                 default="tclean",
                 show_default=True,
-                help="Program that makes the images. WSClean (apt install wsclean) is faster; one field, Stokes I, whole "
-                "spws.",
+                help="Program that makes the images. WSClean (apt install wsclean): one field, Stokes I, whole spws.",
             ),
             click.option(
                 "--niter",

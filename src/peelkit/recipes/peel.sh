@@ -15,7 +15,7 @@ rounds=5                # of predict, solve, subtract and image, at most
 least_fall=0.1          # a round that brings the local rms down by less than this share is the last
 enough=1.2              # a round that brings the local rms within this factor of the thermal noise is the last,
 enough_chi2=1.02        # or whose solve leaves this times the chi-squared of noise
-imager=tclean           # or wsclean, which is faster, for one field ('apt install wsclean')
+imager=tclean           # or wsclean, for one field ('apt install wsclean')
 selfcal_options=''      # such as '--solint inf --solint 30s --refant ea10'
 imaging_options=''      # such as '--imsize 1080 --cell 2arcsec --nterms 2'
 mask_options=''         # for finding the sources, such as '--bright-flux 0.5'
@@ -35,6 +35,16 @@ esac
 case $out in *[[:space:]]*) echo "$out: name an OUTDIR without blanks" >&2; exit 2 ;; esac
 mkdir -p "$out"
 
+# words WORD...: the words as a shell would take them again.
+words() {
+    for word in "$@"; do
+        case $word in
+            '' | *[!A-Za-z0-9_./,:=+-]*) printf " '%s'" "$word" ;;
+            *) printf ' %s' "$word" ;;
+        esac
+    done
+}
+
 # step NAME COMMAND...: run a command once. Where it was interrupted, its products are its own to replace.
 step() {
     name=$1
@@ -49,7 +59,7 @@ step() {
         fresh=old
     fi
     : > "$out/$name.begun"
-    echo "== $name: $*"
+    echo "== $name:$(words "$@")"
     status=0
     "$@" < /dev/null || status=$?
     case $fresh$status in
@@ -185,7 +195,10 @@ while [ "$round" -le "$rounds" ]; do
         echo "== the local rms is $over times the thermal noise: round $round is the last"
         break
     fi
-    [ "$round" -lt "$rounds" ] || break
+    if [ "$round" -eq "$rounds" ]; then
+        echo "== round $round of rounds=$rounds brought the local rms down by $fall: another may bring it further"
+        break
+    fi
     again='--overwrite'
     refine="--refine $out/solve$best.json"
     # An extended source is imaged by itself, its own gains taken out, deep: what is not cleaned is not subtracted.
