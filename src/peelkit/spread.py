@@ -230,7 +230,9 @@ def opened(machines: Machines) -> Iterator[Spread]:
     if not machines.several:
         yield Spread()
         return
-    if machines.dask_address and not re.fullmatch(r"[a-z]+://\S+:\d+", machines.dask_address):
+    # inproc, of this process, has no port.
+    address = r"[a-z]+://\S+:\d+|inproc://\S+"
+    if machines.dask_address and not re.fullmatch(address, machines.dask_address):
         raise OptionError(
             f"--dask-address {machines.dask_address}: is no address; give PROTOCOL://HOST:PORT, as "
             "'dask scheduler' prints it, such as tcp://head:8786."
