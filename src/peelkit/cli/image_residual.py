@@ -46,7 +46,7 @@ SETTLED = (
     type=options.PATH,
     metavar="IMAGE",
     help="Earlier image of the same sources, made --like the same: cleaning begins with its model and mask, which "
-    "saves most of the work.",
+    "saves most of the work. Artefacts in that model may stay: not for another round of peeling.",
 )
 @click.option(
     "--around",

@@ -215,7 +215,8 @@ while [ "$round" -le "$rounds" ]; do
         [ "$refused" -eq 0 ] || exit "$refused"
         refine="$refine --direction-model $label=$(image_of "$out/own$round.$label")"
     done < "$out/extended$round"
-    begin="--begin-with $now"
+    # The mask of this round, and not its model: artefacts in that would be solved as sources.
+    [ ! -e "$out/peeled$round.cleanmask" ] || begin="--mask $out/peeled$round.cleanmask --grow-mask"
     before=$now
     round=$((round + 1))
 done
