@@ -145,9 +145,9 @@ def plan(work: Path, results: Results, *, quick: bool, kinds: list[str]) -> Iter
     yield from _limits(work, quick=quick, kinds=kinds)
     if quick:
         return
-    for size in SIZES[1:]:
-        for kind in kinds:
-            for axis in AXES if kind == "mosaic" else [a for a in AXES if a != "fields"]:
+    for axis in AXES:
+        for kind in kinds if axis != "fields" else [k for k in kinds if k == "mosaic"]:
+            for size in SIZES[1:]:
                 dataset = Dataset(kind, axis, size)
                 for variant in chains.VARIANTS:
                     if chains.why_absent(variant, kind) is None:

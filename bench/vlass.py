@@ -47,10 +47,10 @@ def chain(size: Size) -> list[tuple[str, list[Stage], float]]:
     one = size.times(1 / FIELDS)
     grid = Grid(IMSIZE, NTERMS, "standard")
     return [
-        ("selfcal, each field", cost.selfcal(one, grid, rounds=ROUNDS, whole=one, calwt=False), FIELDS),
+        ("selfcal, each field", cost.selfcal(one, one, grid, rounds=ROUNDS, whole=one, calwt=False), FIELDS),
         ("predict-region", cost.predict_region(size, regions=BRIGHT, columns=BRIGHT + 1, fitted=BRIGHT), 1),
         ("ddsolve", cost.ddsolve(size, directions=BRIGHT, auto=True, columns=1, whole=size), 1),
-        ("image-residual, each field", cost.image_residual(one, grid, new=False, grows=True), FIELDS),
+        ("image-residual, each field", cost.image_residual(one, one, grid, new=False, grows=True), FIELDS),
     ]  # fmt: skip
 
 

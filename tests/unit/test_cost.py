@@ -38,8 +38,8 @@ def test_every_command_costs_no_more_than_in_proportion(factor: int) -> None:
         return [
             cost.add_model_col(size, terms=1, whole=size),
             cost.predict_region(size, regions=2, columns=3, fitted=1),
-            cost.image_residual(size, Grid(512), new=True, grows=True),
-            cost.selfcal(size, Grid(512), rounds=3, whole=size, calwt=False),
+            cost.image_residual(size, size, Grid(512), new=True, grows=True),
+            cost.selfcal(size, size, Grid(512), rounds=3, whole=size, calwt=False),
             cost.ddsolve(size, directions=2, auto=True, columns=1, whole=size),
         ]
 

@@ -197,6 +197,13 @@ def imaging_options(function: F) -> F:
                 help="Of Briggs weighting.",
             ),
             click.option(
+                "--smearing",
+                type=click.FloatRange(0, 0.1),
+                help="Data are averaged in time for imaging, each baseline as long as sources at the image's edge "
+                "lose this fraction of their flux at most; 0 images them as they are [default: 0.001, less where "
+                "bright sources off axis are seen well enough to suffer].",
+            ),
+            click.option(
                 "--nterms",
                 type=click.IntRange(1, 4),
                 help="Taylor terms of the spectrum; 2 from 10 % bandwidth if not given.",
@@ -251,6 +258,7 @@ def imaging_choices(values: dict[str, Any]) -> Any:
         niter=values["niter"],
         imager=values["imager"],
         uvrange=values.get("imaging_uvrange") or "",
+        smearing=values["smearing"],
     )
 
 

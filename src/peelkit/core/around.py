@@ -133,8 +133,6 @@ def clean(
 ) -> Cleaned:
     """Image the small field, and clean it in the region alone."""
     small = around.imaging
-    dirty = imaging.dirty_image(imager, target, out, small, datacolumn="data")
+    dirty = imaging.dirty_image(imager, target, out, small)
     mask = region_mask(around.region, dirty.image)
-    return imaging.clean_in_mask(
-        imager, target, out, small, mask, datacolumn="data", nsigma=nsigma, resume=True
-    )
+    return imaging.clean_in_mask(imager, target, out, small, mask, nsigma=nsigma, resume=True)

@@ -106,9 +106,10 @@ PREDICT = Rate(fixed=0.1, per_mrow=0.5, per_msample=0.16, lanes=1.3)
 # A fit has so many passes, and reads so many visibilities at most (core/compact_fit.py).
 FIT = Rate(fixed=0.05, per_mrow=0.5, per_msample=0.37)
 FIT_PASSES, FIT_VISIBILITIES = 2, 20e6
+AVERAGE = Rate(fixed=0.1, per_mrow=2.0, per_msample=0.13)
 CASA_START = Rate(fixed=2.5)
 # tclean: one pass of gridding or degridding of one Taylor term, and what it costs for a pixel [s].
-GRID = Rate(fixed=0.1, per_mrow=1.0, per_mvis=0.42)
+GRID = Rate(fixed=0.1, per_mrow=0.35, per_mvis=0.17)
 GRIDDER_FACTOR = {"standard": 1.0, "wproject": 3.0, "mosaic": 3.0, "wgridder": 0.7}
 PIXEL_S = 3.0e-7
 MAJOR_CYCLES = 6
@@ -306,20 +307,26 @@ def predict_region(size: Size, *, regions: int, columns: int, fitted: int) -> li
     return found
 
 
-def image_residual(size: Size, grid: Grid, *, new: bool, grows: bool) -> list[Stage]:
-    """``new`` is an image like no other: dirty, then in a mask; ``grows`` in larger masks, two as a rule."""
+def image_residual(
+    size: Size, averages: Size, grid: Grid, *, new: bool, grows: bool
+) -> list[Stage]:
+    """``new`` is an image like no other: dirty, then in a mask; ``grows`` in larger masks, two as a rule.
+
+    ``averages`` are what is imaged.
+    """
     found = [start(), *([survey(size)] if new else [])]
     found.append(stage("reading the column", AUDIT, size, read=size.column_bytes + size.rest_bytes))
+    found.append(average(size, averages))
     if grid.gridder != "wgridder":
         found.append(stage("starting CASA", CASA_START, size))
     if new:
-        found.append(tclean("dirty image", size, grid, residuals=1, psf=True))
-    found.append(tclean("cleaning", size, grid, residuals=MAJOR_CYCLES, psf=not new))
+        found.append(tclean("dirty image", averages, grid, residuals=1, psf=True))
+    found.append(tclean("cleaning", averages, grid, residuals=MAJOR_CYCLES, psf=not new))
     if grows:
         found.append(
             tclean(
                 "cleaning in the mask that opened",
-                size,
+                averages,
                 grid,
                 residuals=1.5 * MAJOR_CYCLES,
                 psf=False,
@@ -328,8 +335,18 @@ def image_residual(size: Size, grid: Grid, *, new: bool, grows: bool) -> list[St
     return found
 
 
-def selfcal(size: Size, grid: Grid, *, rounds: int, whole: Size, calwt: bool) -> list[Stage]:
-    """So many rounds, of which some more may be tried and taken back."""
+def average(size: Size, averages: Size) -> Stage:
+    """Averaging for imaging."""
+    return stage(
+        "averaging", AVERAGE, size,
+        read=size.column_bytes + size.rest_bytes, written=2 * averages.column_bytes,
+    )  # fmt: skip
+
+
+def selfcal(
+    size: Size, averages: Size, grid: Grid, *, rounds: int, whole: Size, calwt: bool
+) -> list[Stage]:
+    """So many rounds, of which some more may be tried and taken back; ``averages`` are what is imaged."""
     one_round = [
         stage(
             "predicting, solving, applying",
@@ -338,15 +355,17 @@ def selfcal(size: Size, grid: Grid, *, rounds: int, whole: Size, calwt: bool) ->
             read=3 * size.column_bytes,
             written=2 * size.column_bytes,
         ),
-        tclean("imaging", size, grid, residuals=MAJOR_CYCLES, psf=calwt),
+        average(size, averages),
+        tclean("imaging", averages, grid, residuals=MAJOR_CYCLES, psf=calwt),
     ]
     return [
         start(), survey(size),
         stage("copying the selected data", DEEP_COPY, size, read=2 * size.column_bytes,
               written=4 * size.column_bytes + size.rest_bytes),
         stage("starting CASA", CASA_START, size),
-        tclean("dirty image", size, grid, residuals=1, psf=True),
-        tclean("first image", size, grid, residuals=MAJOR_CYCLES, psf=False),
+        average(size, averages),
+        tclean("dirty image", averages, grid, residuals=1, psf=True),
+        tclean("first image", averages, grid, residuals=MAJOR_CYCLES, psf=False),
         *(
             Stage(f"rounds: {one.name}", rounds * one.cpu_s, rounds * one.seconds,
                   rounds * one.read_bytes, rounds * one.written_bytes)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit import memory
-from peelkit.core import cost
+from peelkit.core import averaging, cost
 from peelkit.core.cost import Estimate, Size
 from peelkit.engines import quartical
 from peelkit.errors import DataError
@@ -141,8 +141,9 @@ def image_residual(
 ) -> Outcome:
     """Of an image."""
     size, grid = size_of(info, rows), _grid(imaging)
-    found = cost.image_residual(size, grid, new=new, grows=grows)
-    disk = 4.0 * 8 * grid.imsize**2 * grid.nterms
+    averages = _averages(info, rows, imaging, size)
+    found = cost.image_residual(size, averages, grid, new=new, grows=grows)
+    disk = 4.0 * 8 * grid.imsize**2 * grid.nterms + 2 * averages.column_bytes
     notes = [f"{cost.MAJOR_CYCLES} major cycles of each cleaning, {grid.imsize} pixels a side"]
     if grows:
         notes.append("the mask opens twice")
@@ -163,8 +164,11 @@ def selfcal(
     """Of self-calibration in so many rounds; as many as usual if the ladder is automatic."""
     (size, whole), grid = sizes_of(info, rows), _grid(imaging)
     count = min(rounds or USUAL_ROUNDS, most_rounds)
-    found = cost.selfcal(size, grid, rounds=count, whole=whole, calwt=calwt)
-    disk = 3 * size.column_bytes + size.rest_bytes + 2 * whole.column_bytes
+    averages = _averages(info, rows, imaging, size)
+    found = cost.selfcal(size, averages, grid, rounds=count, whole=whole, calwt=calwt)
+    disk = (
+        2 * averages.column_bytes + 3 * size.column_bytes + size.rest_bytes + 2 * whole.column_bytes
+    )
     disk += 4 * 8 * grid.imsize**2 * grid.nterms * (count + 1)
     notes = [
         f"{count} round{'s' if count > 1 else ''}"
@@ -194,6 +198,13 @@ def ddsolve(plan: Plan, *, auto: bool, columns: int) -> Outcome:
         info, estimate, place=plan.folder.absolute().parent,
         notes=["every direction is solved; the gate may leave some out"],
     )  # fmt: skip
+
+
+def _averages(info: ms.MsInfo, rows: NDArray[np.int64], imaging: Imaging, size: Size) -> Size:
+    """What is imaged of so much data."""
+    if imaging.smearing == 0 or size.visibilities < averaging.FEWEST:
+        return size
+    return size.times(averaging.share(info, rows, imaging))
 
 
 def _grid(imaging: Imaging) -> cost.Grid:

@@ -51,14 +51,15 @@ def compare(session: Session) -> list[dict[str, Any]]:
     first = read_image(session.imaging.image(session.name("first")))
     whole = state.state_of(session, "first")
     found = []
+    seen_as = state.target(session, "corrected" if session.options.parang else "data")
     for observation in observations:
         name = session.name(f"execution{observation}")
         spws = ",".join(_channels(session, spw) for spw in session.found.spws_of(observation))
-        target = replace(session.target, spw=spws, observation=str(observation))
+        target = replace(seen_as, spw=spws, observation=str(observation))
         imaging.remove_products(name)
         cleaned = imaging.clean_in_mask(
             session.imager, target, name, session.imaging, session.mask,
-            datacolumn="corrected" if session.options.parang else "data", nsigma=FIRST_NSIGMA, like=first,
+            nsigma=FIRST_NSIGMA, like=first,
         )  # fmt: skip
         image = cleaned.image
         # Executions of a mosaic may have different fields.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from peelkit import sidecar
 from peelkit.core import (
     around,
+    averaging,
     image_place,
     image_record,
     imagers,
@@ -30,7 +31,7 @@ from peelkit.core import (
 from peelkit.core import dry_run as rehearsal
 from peelkit.core.image_record import ImageRecord
 from peelkit.core.imaging import Cleaned, Target
-from peelkit.core.measure import measure
+from peelkit.core.measure import measure, robust_rms
 from peelkit.core.noisemap import NEIGHBOURS
 from peelkit.core.selfcal_session import FIRST_NSIGMA, figures_record
 from peelkit.core.verdict import State
@@ -153,6 +154,8 @@ def image_residual(
     if record is not None:
         selection = record.selection
         settled = _switched(info, record, options.imager or record.imaging.imager, progress)
+        given = options.choices.smearing
+        settled = replace(settled, smearing=engine.SMEARING if given is None else given)
         nsigma = options.nsigma or record.nsigma
     else:
         check_uvrange(options.choices.uvrange)
@@ -176,24 +179,26 @@ def image_residual(
         warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
     log_path = out.with_name(f"{out.name}.casa.log")
     with image_place.claimed(out):
-        with (
-            image_ms(info, rows, options.column, out, copy=bad > 0) as view,
-            imagers.opened(settled.imager, log_path) as imager,
-        ):
-            work = Work(
-                imager,
-                Target(view, selection.field, selection.spw),
-                out,
-                settled,
-                nsigma,
-                options,
-                progress,
-                _mark(info, rows, view, copied=bad > 0),
-            )
-            if small is not None:
-                cleaned, added = work.about(small)
-            else:
-                cleaned, added = work.like(record, start) if record is not None else work.new()
+        # It starts while the data are written.
+        with imagers.opened(settled.imager, log_path) as imager:
+            while True:
+                with image_ms(info, rows, options.column, out, settled, copy=bad > 0) as view:
+                    target = Target(view, selection.field, selection.spw)
+                    work = Work(
+                        imager, target, out, settled, nsigma, options, progress, reuse.mark_of(view)
+                    )
+                    if small is not None:
+                        cleaned, added = work.about(replace(small, imaging=settled))
+                    elif record is not None:
+                        cleaned, added = work.like(record, start)
+                    else:
+                        cleaned, added = work.new()
+                needed = _bearable(info, cleaned, settled, selection, options)
+                if needed >= settled.smearing:
+                    break
+                log.info("averages limit the image: once more, at a loss of %.1g", needed / 2)
+                settled = replace(settled, smearing=needed / 2)
+                imaging.remove_products(out)
             made_by = imager.engine()
         image = cleaned.image
         if image.beam is None:
@@ -244,12 +249,19 @@ def image_residual(
         )
 
 
-def _mark(info: ms.MsInfo, rows: NDArray[np.int64], view: Path, *, copied: bool) -> str:
-    """`reuse.mark` of what is imaged; a copy may have more flags."""
-    if not copied:
-        return reuse.mark(info, rows)
-    own = ms.read_info(view)
-    return reuse.mark(own, ms.every_row(own))
+def _bearable(
+    info: ms.MsInfo,
+    cleaned: Cleaned,
+    settled: engine.Imaging,
+    selection: Selection,
+    options: ImageOptions,
+) -> float:
+    """`averaging.bearable`, where that is ours to choose."""
+    outside = cleaned.image.data[~cleaned.mask & np.isfinite(cleaned.image.data)]
+    if options.choices.smearing is not None or outside.size == 0:
+        return math.inf
+    field = info.field_ids(selection)[0]
+    return averaging.bearable(info, cleaned.image, settled, field, robust_rms(outside))
 
 
 def _choose(
@@ -346,7 +358,7 @@ class Work:
         )
         cleaned = imaging.clean_in_mask(
             self.imager, self.target, self.out, self.imaging, mask,
-            datacolumn="data", nsigma=self.nsigma, like=template, psf_there=psf_there,
+            nsigma=self.nsigma, like=template, psf_there=psf_there,
         )  # fmt: skip
         if difference := grid_difference(cleaned.image, template):
             raise DataError(
@@ -377,7 +389,7 @@ class Work:
         self.progress.stage("imaging in the mask that opened")
         cleaned = imaging.opened(
             self.imager, self.target, cleaned, self.imaging,
-            sigma=self.options.mask_threshold, datacolumn="data", nsigma=self.nsigma, passes=OPENINGS,
+            sigma=self.options.mask_threshold, nsigma=self.nsigma, passes=OPENINGS,
         )  # fmt: skip
         return cleaned, cleaned.mask & ~before
 
@@ -387,19 +399,27 @@ class Work:
 
 @contextmanager
 def image_ms(
-    info: ms.MsInfo, rows: NDArray[np.int64], column: str, out: Path, *, copy: bool
+    info: ms.MsInfo,
+    rows: NDArray[np.int64],
+    column: str,
+    out: Path,
+    made: engine.Imaging,
+    *,
+    copy: bool,
 ) -> Iterator[Path]:
     """Give an MS whose DATA is ``column``, in a scratch folder beside ``out``; tclean knows no other names.
 
-    It refers to the user's MS; with ``copy`` it is a copy, in which samples that are not numbers are
-    flagged (one would make the image blank).
+    It has averages; where ``made`` asks for none, or there is no room for them, it refers to the user's MS, and
+    with ``copy`` is a copy, in which samples that are not numbers are flagged (one would make the image blank).
     """
     # Of a killed run.
     for left in out.parent.glob(f".{out.name}.peelkit-ms-*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.peelkit-ms-") as scratch:
         view = Path(scratch) / "view.ms"
-        if copy:
+        if averaging.wanted(info, rows, view, made):
+            averaging.write(info, rows, column, view, made)
+        elif copy:
             ms.copy_rows(info.path, view, rows, data_column=column)
             own = ms.read_info(view)
             with ms.opened(view, write=True) as main:

@@ -65,6 +65,7 @@ class Choices:
     niter: int = 20000
     stokes: str = "I"
     imager: str = imagers.TCLEAN
+    smearing: float | None = None
 
 
 def primary_beam_rad(freq_hz: float, diameter_m: float) -> float:
@@ -186,6 +187,7 @@ def choose(
         stokes=choices.stokes if len(hands) > 1 else next(iter(hands)),
         phasecenter=middle.phasecenter if middle is not None else "",
         imager=choices.imager,
+        smearing=engine.SMEARING if choices.smearing is None else choices.smearing,
     )
     return imaging, warnings
 
@@ -209,12 +211,13 @@ def _round_down(value: float) -> float:
 
 @dataclass(frozen=True)
 class Target:
-    """What tclean images: the MS, and its field, spws and executions in CASA's words."""
+    """What is imaged: the MS, and its field, spws, executions and column in CASA's words."""
 
     ms: Path
     field: str
     spw: str
     observation: str = ""
+    datacolumn: str = "data"
 
 
 @dataclass(frozen=True)
@@ -364,7 +367,6 @@ def clean_in_mask(
     imaging: engine.Imaging,
     mask: NDArray[np.bool_],
     *,
-    datacolumn: str,
     nsigma: float,
     like: Image | None = None,
     resume: bool = False,
@@ -389,7 +391,7 @@ def clean_in_mask(
         field=target.field,
         spw=target.spw,
         observation=target.observation,
-        datacolumn=datacolumn,
+        datacolumn=target.datacolumn,
         mask=mask_path,
         nsigma=nsigma,
         resume=resume,
@@ -406,7 +408,6 @@ def clean_on(
     imaging: engine.Imaging,
     mask: NDArray[np.bool_],
     *,
-    datacolumn: str,
     cleaned_to: float,
     nsigma: float,
     same_weights: bool = True,
@@ -429,25 +430,18 @@ def clean_on(
         doubtful = doubtful_jy(before.image, imaging.psf(name), added, nsigma=cleaned_to)
         restart.drop_doubtful(name, imaging, doubtful)
     return clean_in_mask(
-        imager, target, name, imaging, mask, datacolumn=datacolumn, nsigma=nsigma,
+        imager, target, name, imaging, mask, nsigma=nsigma,
         resume=same_weights, model_changed=doubtful > 0,
     )  # fmt: skip
 
 
 def dirty_image(
-    imager: imagers.Imager,
-    target: Target,
-    imagename: Path,
-    imaging: engine.Imaging,
-    *,
-    datacolumn: str,
+    imager: imagers.Imager, target: Target, imagename: Path, imaging: engine.Imaging
 ) -> Cleaned:
     """Image without cleaning; what there was of ``imagename`` is replaced."""
     remove_products(imagename)
     none = np.zeros((imaging.imsize, imaging.imsize), dtype=bool)
-    return clean_in_mask(
-        imager, target, imagename, imaging, none, datacolumn=datacolumn, nsigma=0.0
-    )
+    return clean_in_mask(imager, target, imagename, imaging, none, nsigma=0.0)
 
 
 def first_image(
@@ -460,7 +454,6 @@ def first_image(
     nsigma: float,
     mask_path: Path | None = None,
     leave_out: Path | None = None,
-    datacolumn: str = "data",
     passes: int = 3,
 ) -> Cleaned:
     """Image data of which nothing is known: dirty image, mask, clean, until the mask stops growing.
@@ -470,7 +463,7 @@ def first_image(
     made from artefacts would be calibrated into the data (seed 002, 2.3.4). A mask or regions of the
     user's (``mask_path``) stay as they are. What the regions ``leave_out`` enclose is in no mask.
     """
-    dirty = dirty_image(imager, target, imagename, imaging, datacolumn=datacolumn)
+    dirty = dirty_image(imager, target, imagename, imaging)
     if mask_path is not None:
         mask = user_mask(mask_path, dirty.image)
         passes = 1
@@ -480,12 +473,10 @@ def first_image(
     mask &= allowed
     if not mask.any():
         return dirty
-    cleaned = clean_in_mask(
-        imager, target, imagename, imaging, mask, datacolumn=datacolumn, nsigma=nsigma, resume=True
-    )
+    cleaned = clean_in_mask(imager, target, imagename, imaging, mask, nsigma=nsigma, resume=True)
     return opened(
         imager, target, cleaned, imaging,
-        sigma=sigma, datacolumn=datacolumn, nsigma=nsigma, passes=passes - 1, allowed=allowed,
+        sigma=sigma, nsigma=nsigma, passes=passes - 1, allowed=allowed,
     )  # fmt: skip
 
 
@@ -496,7 +487,6 @@ def opened(
     imaging: engine.Imaging,
     *,
     sigma: float,
-    datacolumn: str,
     nsigma: float,
     passes: int,
     allowed: NDArray[np.bool_] | None = None,
@@ -521,7 +511,7 @@ def opened(
             break
         cleaned = clean_on(
             imager, target, cleaned, imaging, grown,
-            datacolumn=datacolumn, cleaned_to=nsigma, nsigma=nsigma,
+            cleaned_to=nsigma, nsigma=nsigma,
         )  # fmt: skip
     return cleaned
 

@@ -61,6 +61,12 @@ def mark(info: ms.MsInfo, rows: NDArray[np.int64]) -> str:
     return total.hexdigest()
 
 
+def mark_of(path: Path) -> str:
+    """`mark` of all rows of an MS."""
+    info = ms.read_info(path)
+    return mark(info, ms.every_row(info))
+
+
 def take_psf(imager: imagers.Imager, source: Path, imagename: Path, made: engine.Imaging) -> bool:
     """Copy PSF, sums of weights and primary beam of ``source`` to ``imagename``.
 

@@ -194,7 +194,9 @@ def calibrate(
             rounds.run_rounds(session)
             if not session.best.tables:
                 refusal = _no_round(session)
+        rounds.mend_best(session)
         state.link_final(session)
+        workspace.drop_averages()
         if refusal is None:
             _apply_best(session)
         check = rounds.check_model(session) if refusal is None else None
@@ -332,21 +334,21 @@ def _start(session: Session) -> None:
     if options.parang:
         rounds.apply_tables(session, Best())
     started = time.time()
+    data = state.target(session, "corrected" if options.parang else "data")
     first = imaging.first_image(
         session.imager,
-        session.target,
+        data,
         session.name("first"),
         session.imaging,
         sigma=2 * options.mask_threshold,
         nsigma=FIRST_NSIGMA,
         mask_path=options.mask,
         leave_out=options.leave_out,
-        datacolumn="corrected" if options.parang else "data",
     )
     session.mask = first.mask
     _leave_out(session)
     state.record_image(
-        session, "first", [], nsigma=FIRST_NSIGMA, started=started, mark=session.mark
+        session, "first", [], nsigma=FIRST_NSIGMA, started=started, mark=session.mark(data)
     )
     session.best = Best()
     session.executions = executions.compare(session)

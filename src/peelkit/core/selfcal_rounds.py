@@ -32,6 +32,7 @@ def run_rounds(session: Session) -> None:
     options = session.options
     first = state.state_of(session, "first")
     while True:
+        state.average_less(session)
         before = state.state_of(session, session.best.imagename)
         rung = planning.next_rung(session, before.figures)
         if rung is None:
@@ -103,6 +104,13 @@ def one_round(
         if trial is not chosen:
             engine.remove_table(trial.solved.caltable)
     return record
+
+
+def mend_best(session: Session) -> None:
+    """Image the best state again, with its model, if averages limit its image."""
+    if state.average_less(session):
+        apply_tables(session, session.best)
+        state.clean_on(session, session.mask, nsigma=session.best.nsigma)
 
 
 def _gain(trial: Trial) -> float:

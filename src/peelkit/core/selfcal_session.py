@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import image_record, imagers, imaging, reuse, snr
+from peelkit.core import averaging, image_record, imagers, imaging, reuse, snr
 from peelkit.core.imaging import Cleaned, Target
 from peelkit.core.measure import measure, shift_pixels
 from peelkit.core.verdict import Limits, State, Verdict
@@ -24,6 +26,8 @@ from peelkit.io.image import Image, read_image
 from peelkit.io.survey import Survey
 from peelkit.progress import Progress
 from peelkit.selection import Selection
+
+log = logging.getLogger(__name__)
 
 # Depth of the first image: conservative.
 FIRST_NSIGMA = 3.0
@@ -105,19 +109,15 @@ class Session:
     # Each execution imaged by itself, if there are several.
     executions: list[dict[str, Any]] = field(default_factory=list)
     applied: list[str] | None = None
+    # What the averages were made of: a column, and the tables applied to it.
+    averaged: tuple[str, ...] | None = None
     psf_mark: str | None = None
 
-    @property
-    def mark(self) -> str:
-        """`reuse.mark` of the working copy. Gains change it only with the weights: no round sets flags."""
+    def mark(self, target: Target) -> str:
+        """`reuse.mark` of what is imaged. Gains change it only with the weights: no round sets flags."""
         if self.psf_mark is None or self.options.calwt:
-            self.psf_mark = reuse.mark(self.work, ms.every_row(self.work))
+            self.psf_mark = reuse.mark_of(target.ms)
         return self.psf_mark
-
-    @property
-    def target(self) -> Target:
-        """What tclean images."""
-        return Target(self.work.path, self.field, self.selection.spw)
 
     @property
     def field(self) -> str:
@@ -134,6 +134,45 @@ class Session:
     def name(self, imagename: str) -> Path:
         """An image name in the workspace."""
         return self.workspace.path(imagename)
+
+
+def target(session: Session, column: str) -> Target:
+    """A column of the working copy as it is now, averaged for imaging.
+
+    Parameters
+    ----------
+    column : str
+        ``data`` or ``corrected``.
+    """
+    there = Target(session.work.path, session.field, session.selection.spw, datacolumn=column)
+    work, path = session.work, session.workspace.averaged
+    if not averaging.wanted(work, ms.every_row(work), path, session.imaging):
+        return there
+    if not session.applied and not session.options.parang:
+        column = "data"  # as which CORRECTED_DATA begins
+    state = (column, *(session.applied or ()))
+    if session.averaged != state:
+        shutil.rmtree(path, ignore_errors=True)
+        averaging.write(work, ms.every_row(work), work.data_column(column), path, session.imaging)
+        session.averaged = state
+    return replace(there, ms=path, datacolumn="data")
+
+
+def average_less(session: Session) -> bool:
+    """Average less from now on if the best image is so good that averages limit it; whether they do."""
+    if session.options.choices.smearing is not None:
+        return False
+    image = read_image(session.imaging.image(session.name(session.best.imagename)))
+    rms = measure(image, session.mask).rms_jy_beam
+    needed = averaging.bearable(session.info, image, session.imaging, session.fields[0], rms)
+    if needed >= session.imaging.smearing:
+        return False
+    session.imaging = replace(session.imaging, smearing=needed / 2)
+    session.averaged = session.psf_mark = None
+    log.info(
+        "averages would limit the image: sources at its edge now lose %.1g at most", needed / 2
+    )
+    return True
 
 
 def clean(
@@ -153,7 +192,8 @@ def clean(
         Image whose model cleaning begins with.
     """
     started = time.time()
-    name, mark = session.name(imagename), session.mark
+    data = target(session, "corrected")
+    name, mark = session.name(imagename), session.mark(data)
     imaging.remove_products(name)
     if model_of is not None:
         reuse.take_model(session.imager, session.name(model_of), name, session.imaging)
@@ -162,8 +202,8 @@ def clean(
         session.imager, first, name, session.imaging
     )
     imaging.clean_in_mask(
-        session.imager, session.target, name, session.imaging, session.mask,
-        datacolumn="corrected", nsigma=nsigma, like=like, psf_there=psf_there,
+        session.imager, data, name, session.imaging, session.mask,
+        nsigma=nsigma, like=like, psf_there=psf_there,
     )  # fmt: skip
     record_image(session, imagename, tables, nsigma=nsigma, started=started, mark=mark)
 
@@ -171,12 +211,13 @@ def clean(
 def clean_on(session: Session, mask: NDArray[np.bool_], *, nsigma: float) -> None:
     """Clean the best image on, in a mask that opened; its gains are applied."""
     started = time.time()
-    best, mark = session.best, session.mark
+    data = target(session, "corrected")
+    best, mark = session.best, session.mark(data)
     name = session.name(best.imagename)
     before = Cleaned(name, read_image(session.imaging.image(name)), session.mask)
     imaging.clean_on(
-        session.imager, session.target, before, session.imaging, mask,
-        datacolumn="corrected", cleaned_to=best.nsigma, nsigma=nsigma,
+        session.imager, data, before, session.imaging, mask,
+        cleaned_to=best.nsigma, nsigma=nsigma,
         same_weights=_mark_of(session, best.imagename) == mark,
     )  # fmt: skip
     record_image(session, best.imagename, best.tables, nsigma=nsigma, started=started, mark=mark)

@@ -6,14 +6,14 @@ import logging
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import imagers, imaging, snr, snr_physics, weights
+from peelkit.core import averaging, imagers, imaging, snr, snr_physics, weights
 from peelkit.core.measure import measure
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
@@ -270,13 +270,18 @@ def make_first_image(
         tempfile.TemporaryDirectory(prefix="peelkit-") as scratch,
         imagers.opened(settled.imager, log_path) as imager,
     ):
+        target = imaging.Target(info.path, str(field), selection.spw, datacolumn=options.datacolumn)
+        rows = ms.select_rows(info, replace(selection, field=str(field), uvrange=""))
+        averages = Path(scratch) / "averaged.ms"
+        if averaging.wanted(info, rows, averages, settled):
+            averaging.write(info, rows, info.data_column(options.datacolumn), averages, settled)
+            target = replace(target, ms=averages, datacolumn="data")
         cleaned = imaging.first_image(
             imager,
-            imaging.Target(info.path, str(field), selection.spw),
+            target,
             Path(scratch) / "first",
             settled,
             sigma=2 * options.mask_threshold,
-            datacolumn=options.datacolumn,
             nsigma=5.0,
         )
         figures = measure(cleaned.image, cleaned.mask)

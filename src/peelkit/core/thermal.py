@@ -338,11 +338,13 @@ def _pieces(
             hands = ms.parallel_hands(description.correlations)
             where = channel_ids(channels[description.spw])
             per_m = info.spws[description.spw].freq_hz[where] / C_M_S
-            flag = ms.get(main, "FLAG", chunk)[:, where][:, :, hands]
-            weight = sample_weights(main, chunk, hands, where)
-            uvw = ms.get(main, "UVW", chunk)
-            left_out = ms.get(main, "FLAG_ROW", chunk).astype(bool)
-            left_out |= ms.get(main, "ANTENNA1", chunk) == ms.get(main, "ANTENNA2", chunk)
+            every = np.arange(chunk.size)
+            with ms.part(main, chunk) as here:
+                flag = here.getcol("FLAG")[:, where][:, :, hands]
+                weight = sample_weights(here, every, hands, where)
+                uvw, fields = here.getcol("UVW"), here.getcol("FIELD_ID")
+                left_out = here.getcol("FLAG_ROW").astype(bool)
+                left_out |= here.getcol("ANTENNA1") == here.getcol("ANTENNA2")
             left_out |= ~in_range(imaging.uvrange, np.hypot(*uvw[:, :2].T), float(per_m.mean()))
             flag |= left_out[:, None, None]
             total, variance = stokes_i(weight, flag)
@@ -353,7 +355,7 @@ def _pieces(
                 uvw[:, None, :2] * per_m[:, None],
                 total,
                 variance,
-                ms.get(main, "FIELD_ID", chunk),
+                fields,
             )
 
 

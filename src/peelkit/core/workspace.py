@@ -48,6 +48,11 @@ class Workspace:
         return self.folder / "work.ms"
 
     @property
+    def averaged(self) -> Path:
+        """The working copy as it is imaged."""
+        return self.folder / "averaged.ms"
+
+    @property
     def log(self) -> Path:
         """CASA's log."""
         return self.folder / "casa.log"
@@ -61,8 +66,13 @@ class Workspace:
         record = {"fingerprint": self.fingerprint, **self.state}
         sidecar.write_text(self.folder / STATE, json.dumps(sidecar.clean(record), indent=1))
 
+    def drop_averages(self) -> None:
+        """Delete what was imaged."""
+        shutil.rmtree(self.averaged, ignore_errors=True)
+
     def drop_copy(self) -> None:
         """Delete the working copy and what came with it."""
+        self.drop_averages()
         for path in (self.ms, self.folder / "work.ms.flagversions"):
             shutil.rmtree(path, ignore_errors=True)
 

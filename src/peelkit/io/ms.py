@@ -12,6 +12,7 @@ import getpass
 import json
 import os
 import re
+import shutil
 import struct
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from casacore.tables import makecoldesc, maketabdesc, table
+from casacore.tables import makearrcoldesc, makecoldesc, maketabdesc, table
 from numpy.typing import NDArray
 
 from peelkit import __version__, memory
@@ -538,6 +539,48 @@ def copy_rows(
     if data_column != "DATA":
         with opened(target, write=True) as main:
             main.renamecol(data_column, "DATA")
+
+
+# What an MS must have for each row, but for data.
+NEEDED = (
+    "ANTENNA1", "ANTENNA2", "ARRAY_ID", "DATA_DESC_ID", "EXPOSURE", "FEED1", "FEED2", "FIELD_ID", "FLAG",
+    "FLAG_CATEGORY", "FLAG_ROW", "INTERVAL", "OBSERVATION_ID", "PROCESSOR_ID", "SCAN_NUMBER", "SIGMA", "STATE_ID",
+    "TIME", "TIME_CENTROID", "UVW", "WEIGHT",
+)  # fmt: skip
+
+
+# Subtables that say what the data are; POINTING, which can be larger than they, says where dishes looked.
+SAYING = (
+    "ANTENNA", "DATA_DESCRIPTION", "DOPPLER", "FEED", "FIELD", "OBSERVATION", "POLARIZATION", "PROCESSOR", "SOURCE",
+    "SPECTRAL_WINDOW", "STATE",
+)  # fmt: skip
+
+
+def empty_copy(source: Path, target: Path, *, data_column: str) -> None:
+    """Make an MS of no rows with the ids of another; DATA is of the kind of its ``data_column``.
+
+    Of the main columns there are those that an MS must have, DATA and WEIGHT_SPECTRUM; of the subtables `SAYING`.
+    """
+    with opened(source) as main:
+        folders = {
+            name: Path(str(main.getkeyword(name)).removeprefix("Table: "))
+            for name in SAYING
+            if name in main.keywordnames()
+        }
+        names = [name for name in NEEDED if name in main.colnames()]
+        chosen = ",".join([*(rf"\{name}" for name in names), rf"\{data_column} as DATA"])
+        selected = main.select(chosen)
+        # Its subtables have no rows either.
+        selected.copy(str(target), deep=True, copynorows=True).close()
+        selected.close()
+    for name, folder in folders.items():
+        shutil.rmtree(target / name)
+        # With what is in its folder: an ephemeris is a table in that of FIELD.
+        shutil.copytree(folder, target / name)
+    spectrum = makearrcoldesc("WEIGHT_SPECTRUM", 0.0, valuetype="float", ndim=2)
+    tiles = {"TYPE": "TiledShapeStMan", "NAME": "TiledWeightSpectrum"}
+    with opened(target, write=True) as main:
+        main.addcols(maketabdesc(spectrum), {**tiles, "SPEC": {"DEFAULTTILESHAPE": [4, 64, 256]}})
 
 
 def refer_to_rows(source: Path, target: Path, rows: NDArray[np.int64], *, data_column: str) -> None:
