@@ -55,7 +55,7 @@ def first_image(path: Path, out: Path, settled: Imaging, **changes: object) -> i
 def dirty(path: Path, out: Path, settled: Imaging = SETTLED, **target: str) -> np.ndarray:
     with imagers.opened(settled.imager, out.with_name("casa.log")) as imager:
         chosen = Target(path, target.pop("field", "0"), "", **target)
-        return imaging.dirty_image(imager, chosen, out, settled, datacolumn="data").image.data
+        return imaging.dirty_image(imager, chosen, out, settled).image.data
 
 
 def circle(place: SkyCoord, label: str) -> str:
@@ -130,10 +130,10 @@ def test_its_model_predicts_the_data_of_a_source_8_arcmin_off_the_axis(
     settled = replace(SETTLED, imsize=320, cell_arcsec=3.0, niter=80)
     with imagers.opened("wsclean", tmp_path / "casa.log") as imager:
         target, out = Target(path, "0", ""), tmp_path / "far"
-        begun = imaging.dirty_image(imager, target, out, settled, datacolumn="data")
+        begun = imaging.dirty_image(imager, target, out, settled)
         found = imaging.clean_in_mask(
             imager, target, out, settled, begun.image.data > 0.9,
-            datacolumn="data", nsigma=1.0, resume=True,
+            nsigma=1.0, resume=True,
         )  # fmt: skip
     assert frames.image_frame(tmp_path / "far.image") == "TOPO"
     assert found.image.frame.name == {"J2000": "fk5", "ICRS": "icrs", "B1950_VLA": "fk4"}[frame]
@@ -187,10 +187,10 @@ def test_taylor_terms_are_those_of_the_sky(tmp_path: Path) -> None:
     # What is kept from image to image holds with sub-bands too.
     with imagers.opened("wsclean", tmp_path / "casa.log") as imager:
         target = Target(path, "0", "")
-        begun = imaging.dirty_image(imager, target, tmp_path / "again", settled, datacolumn="data")
+        begun = imaging.dirty_image(imager, target, tmp_path / "again", settled)
         again = imaging.clean_in_mask(
             imager, target, tmp_path / "again", settled, found.mask,
-            datacolumn="data", nsigma=3.0, like=begun.image, resume=True,
+            nsigma=3.0, like=begun.image, resume=True,
         )  # fmt: skip
     assert "-reuse-dirty" in (tmp_path / "wsclean.log").read_text()
     assert np.abs(again.image.data - found.image.data).max() < 1e-3

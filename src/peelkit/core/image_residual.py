@@ -193,7 +193,7 @@ def image_residual(
                         cleaned, added = work.like(record, start)
                     else:
                         cleaned, added = work.new()
-                needed = _bearable(info, cleaned, settled, selection, options)
+                needed = _bearable(info, rows, cleaned, settled, selection, options)
                 if needed >= settled.smearing:
                     break
                 log.info("averages limit the image: once more, at a loss of %.1g", needed / 2)
@@ -251,6 +251,7 @@ def image_residual(
 
 def _bearable(
     info: ms.MsInfo,
+    rows: NDArray[np.int64],
     cleaned: Cleaned,
     settled: engine.Imaging,
     selection: Selection,
@@ -258,7 +259,10 @@ def _bearable(
 ) -> float:
     """`averaging.bearable`, where that is ours to choose."""
     outside = cleaned.image.data[~cleaned.mask & np.isfinite(cleaned.image.data)]
-    if options.choices.smearing is not None or outside.size == 0:
+    ours = options.choices.smearing is None and averaging.wanted(
+        info, rows, cleaned.imagename, settled
+    )
+    if not ours or outside.size == 0:
         return math.inf
     field = info.field_ids(selection)[0]
     return averaging.bearable(info, cleaned.image, settled, field, robust_rms(outside))

@@ -145,9 +145,9 @@ def target(session: Session, column: str) -> Target:
         ``data`` or ``corrected``.
     """
     there = Target(session.work.path, session.field, session.selection.spw, datacolumn=column)
-    work, path = session.work, session.workspace.averaged
-    if not averaging.wanted(work, ms.every_row(work), path, session.imaging):
+    if not _averages(session):
         return there
+    work, path = session.work, session.workspace.averaged
     if not session.applied and not session.options.parang:
         column = "data"  # as which CORRECTED_DATA begins
     state = (column, *(session.applied or ()))
@@ -158,9 +158,14 @@ def target(session: Session, column: str) -> Target:
     return replace(there, ms=path, datacolumn="data")
 
 
+def _averages(session: Session) -> bool:
+    work, path = session.work, session.workspace.averaged
+    return averaging.wanted(work, ms.every_row(work), path, session.imaging)
+
+
 def average_less(session: Session) -> bool:
     """Average less from now on if the best image is so good that averages limit it; whether they do."""
-    if session.options.choices.smearing is not None:
+    if session.options.choices.smearing is not None or not _averages(session):
         return False
     image = read_image(session.imaging.image(session.name(session.best.imagename)))
     rms = measure(image, session.mask).rms_jy_beam
@@ -273,6 +278,7 @@ def save(session: Session, stage: str) -> None:
         "rounds": session.rounds,
         "executions": session.executions,
         "best": asdict(session.best),
+        "smearing": session.imaging.smearing,
     }
     session.workspace.save()
 
@@ -283,6 +289,7 @@ def restore(session: Session) -> None:
     session.rounds = list(state["rounds"])
     session.executions = list(state["executions"])
     session.best = Best(**state["best"])
+    session.imaging = replace(session.imaging, smearing=state["smearing"])
     session.mask = np.load(session.workspace.path("mask.npy"))
 
 
