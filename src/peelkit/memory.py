@@ -20,6 +20,9 @@ LEAST_GIB = 0.5
 # An idle peelkit: the interpreter with numpy, casacore, astropy and scipy (measured: 150 to 260 MiB resident).
 BASE_BYTES = 320 * 2**20
 
+# No process comes below this, with what it shares counted once (measured: 8 workers and their parent 0.8 GiB).
+LEAST_PROCESS_GIB = 0.1
+
 # What is alive for each nominal byte of a chunk. The readers of `peelkit.io.ms.chunks` say how many bytes a
 # sample takes, most of them too few: columns, temporaries, and in threads several chunks at a time
 # (measured, tests/integration/test_memory.py: up to 12 nominal chunks, in ddsolve).
@@ -75,6 +78,7 @@ __all__ = [
     "DEFAULT_GIB",
     "GIB",
     "LEAST_GIB",
+    "LEAST_PROCESS_GIB",
     "ROW_WINDOW",
     "child_gib",
     "chunk_bytes",

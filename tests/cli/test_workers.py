@@ -155,6 +155,24 @@ def test_workers_predict_the_same_columns(invoke, ready: Path) -> None:
     assert "go with --predictor ducc only" in found.stderr
 
 
+def test_more_workers_than_the_memory_holds_are_refused(invoke, ready: Path) -> None:
+    words = ("predict-region", ready, *PREDICT, "--workers", 8, "--memory")
+    refused = invoke(*words, 0.5, code=2).stderr
+    assert (
+        "--workers 8: with this process they take 0.9 GiB at least, more than --memory 0.5"
+        in refused
+    )
+    assert "give --memory 0.9, or fewer workers" in refused
+    told = [
+        json.loads(invoke(*words[:-3], *more, "--dry-run", "--json").stdout)["results"][
+            "memory_bytes"
+        ]
+        for more in ((), ("--workers", 2), ("--workers", 8))
+    ]
+    assert told[2] - told[1] == pytest.approx(3 * (told[1] - told[0]), rel=0.05)
+    assert told[2] - told[0] > 0.8 * 2**30
+
+
 def test_workers_sum_the_same_column_and_find_the_same_in_it(invoke, ready: Path) -> None:
     with table(str(ready), readonly=False, ack=False) as main:
         ms.add_column(main, "A")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from peelkit.cli.state import RunState
+from peelkit.errors import OptionError
 from peelkit.memory import DEFAULT_GIB as DEFAULT_MEMORY_GIB
 from peelkit.memory import LEAST_GIB as LEAST_MEMORY_GIB
 
@@ -95,6 +96,12 @@ def memory(function: F) -> F:
         # Workers here, if there are any, share it.
         machines = kwargs.get("machines")
         workers = machines.workers if machines is not None else kwargs.get("workers") or 0
+        least = (1 + workers) * limit.LEAST_PROCESS_GIB
+        if memory_gib < least:
+            raise OptionError(
+                f"--workers {workers}: with this process they take {least:.1f} GiB at least, more than --memory "
+                f"{memory_gib:g}; give --memory {least:.1f}, or fewer workers."
+            )
         with limit.limited(memory_gib, processes=1 + workers):
             return function(*args, **kwargs)
 

@@ -220,7 +220,8 @@ class Estimate:
     def memory_bytes(self) -> float:
         """Resident memory of all processes at its highest, as far as it is known."""
         own = ALIVE[self.command] * min(memory.chunk_bytes(), 30.0 * self.size.samples)
-        return OWN_BYTES + own + self.kept_bytes + self.children_bytes
+        workers = (memory.processes() - 1) * (memory.LEAST_PROCESS_GIB * memory.GIB + own)
+        return OWN_BYTES + own + workers + self.kept_bytes + self.children_bytes
 
     @property
     def kept_bytes(self) -> float:
