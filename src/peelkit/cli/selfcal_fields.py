@@ -38,14 +38,14 @@ def field_tables(results: dict[str, Any]) -> list[TextTable]:
                 _flux(first),
                 _flux(final),
             ]
-        verdict = item["status"] + (f": {item['reason']}" if item["reason"] else "")
-        rows.append([str(item["field"]), item["name"], *figures, verdict])
+        rows.append([str(item["field"]), item["name"], *figures, item["status"]])
     columns = [
         "field", "name", "rounds", "rms [mJy/beam]", "dyn. range", "first flux [Jy]", "flux [Jy]", "verdict",
     ]  # fmt: skip
     notes = [
         f"{results['gained']} of {len(rows)} fields gained and were written; details of each round are in the sidecar.",
         "Rounds: accepted of those tried. Rms and dynamic range before and after, in the same mask.",
+        *(f"Field {one['field']}: {one['reason']}." for one in results["fields"] if one["reason"]),
     ]
     return [TextTable(columns, rows, notes=notes)]
 

@@ -40,6 +40,9 @@ BLOCK_S = 300.0
 # Where what sources lose is less than this part of the noise, it does not limit the image.
 BEARABLE = 0.5
 
+# What stands out by so many times the noise is a source.
+BRIGHT = 5.0
+
 # Few visibilities are imaged as they are: that is quick, and tclean's gridder makes an error for each of them that
 # only their number averages out (a point of 1 Jy: 4e-3 Jy over the root of it, 0.1 mJy/beam with 2000).
 FEWEST = 200_000
@@ -137,31 +140,36 @@ def write(
     return n_row
 
 
-def bearable(info: ms.MsInfo, image: Image, imaging: Imaging, field: int, rms: float) -> float:
+def bearable(
+    info: ms.MsInfo, image: Image, imaging: Imaging, fields: Sequence[int], rms: float
+) -> float:
     """Loss at the edge that the sources of an image could bear, and it still be limited by its noise alone.
 
     Parameters
     ----------
     image : Image
-        Restored, of one field; of a mosaic all sources count as if they were at the edge.
+        Restored.
     imaging : Imaging
         How it was made.
-    field : int
-        Its field.
+    fields : sequence of int
+        Of what; in a mosaic the pointing nearest to a source counts.
     rms : float
         Noise [Jy/beam].
     """
-    plane = np.nan_to_num(image.data)
-    if not imaging.is_mosaic:
-        one, edge = info.fields[field], _views(info, imaging)[field].edge_rad
+    ys, xs = np.nonzero(np.nan_to_num(image.data) > BRIGHT * rms)
+    nearest = np.full(ys.size, np.inf)
+    views = _views(info, imaging)
+    for number in fields:
+        one = info.fields[number]
         frame = frames.astropy_frame(one.frame)
-        x, y = (value // 2 for value in plane.shape[::-1])
-        if frame is not None:
-            x, y = image.pixel(SkyCoord(one.ra_rad, one.dec_rad, unit="rad", frame=frame))
-        ys, xs = np.ogrid[: plane.shape[0], : plane.shape[1]]
-        pixel = math.radians(image.cell_arcsec / 3600)
-        plane = plane * ((xs - x) ** 2 + (ys - y) ** 2) * (pixel / edge) ** 2
-    worst = float(plane.max())
+        if frame is None:
+            # As if all were at the edge.
+            nearest = np.minimum(nearest, 1.0)
+            continue
+        x, y = image.pixel(SkyCoord(one.ra_rad, one.dec_rad, unit="rad", frame=frame))
+        pixel = math.radians(image.cell_arcsec / 3600) / views[number].edge_rad
+        nearest = np.minimum(nearest, ((xs - x) ** 2 + (ys - y) ** 2) * pixel**2)
+    worst = float((image.data[ys, xs] * nearest).max(initial=0.0))
     return BEARABLE * rms / worst if worst > 0 else math.inf
 
 

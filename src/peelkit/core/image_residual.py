@@ -264,8 +264,8 @@ def _bearable(
     )
     if not ours or outside.size == 0:
         return math.inf
-    field = info.field_ids(selection)[0]
-    return averaging.bearable(info, cleaned.image, settled, field, robust_rms(outside))
+    fields = info.field_ids(selection)
+    return averaging.bearable(info, cleaned.image, settled, fields, robust_rms(outside))
 
 
 def _choose(

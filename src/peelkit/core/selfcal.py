@@ -413,9 +413,13 @@ def _frame_warnings(info: ms.MsInfo, found: Survey, selection: Selection) -> lis
     return []
 
 
+# End of what a refused run says; not of one field among others that may be written.
+UNTOUCHED = "; the MS is as it was."
+
+
 def _no_round(session: Session) -> str:
     reasons = "; ".join(f"{r['solint']} {r['calmode']}: {r['reason']}" for r in session.rounds)
-    return f"{session.info.path}: no round helped ({reasons or 'none was possible'}); the MS is as it was."
+    return f"{session.info.path}: no round helped ({reasons or 'none was possible'}){UNTOUCHED}"
 
 
 def _apply_best(session: Session) -> None:

@@ -126,8 +126,9 @@ def calibrate_field(field: int, task: Task) -> FieldRun:
         reason = str(error).splitlines()[0]
         return FieldRun(field, folder, None, (), reason, {}, False, None, {}, time.time() - started)
     outcome = done.outcome
+    reason = (outcome.refusal or "").removeprefix(f"{task.ms}: ").removesuffix(one.UNTOUCHED)
     run = FieldRun(
-        field, folder, outcome.results, outcome.warnings, outcome.refusal or "", done.columns, done.flags,
+        field, folder, outcome.results, outcome.warnings, reason, done.columns, done.flags,
         outcome.engine, outcome.parameters, time.time() - started,
     )  # fmt: skip
     done.workspace.state = {"stage": FINISHED, "run": vars(run)}
@@ -179,11 +180,12 @@ def selfcal_each_field(
     folder = (options.out or path.with_name(f"{path.stem}.selfcal")).absolute()
     # Not that of the same fields as one mosaic.
     identity = f"{one.mark(info, selection, options)}-fields"
-    outer, _ = open_workspace(folder, identity, overwrite=options.overwrite)
     task = Task(path.absolute(), selection, absolute(replace(options, out=folder)))
     runs: list[FieldRun] = []
     progress.stage(f"self-calibrating {len(fields)} fields", total=len(fields))
     with spread.opened(machines) as workers:
+        # Where no scheduler answers no folder is left.
+        outer, _ = open_workspace(folder, identity, overwrite=options.overwrite)
         workers.see([task.ms, folder])
         for run in workers.run(calibrate_field, fields, shared=task):
             runs.append(run)
@@ -196,7 +198,7 @@ def selfcal_each_field(
         _commit(info, selection, gained, outer, progress)
     else:
         reasons = "; ".join(f"{run.field}: {run.reason}" for run in runs)
-        refusal = f"{path}: no field gained ({reasons}); the MS is as it was."
+        refusal = f"{path}: no field gained ({reasons}){one.UNTOUCHED}"
     for run in runs:
         Workspace(run.folder, "").close()
     outer.close()

@@ -169,7 +169,7 @@ def average_less(session: Session) -> bool:
         return False
     image = read_image(session.imaging.image(session.name(session.best.imagename)))
     rms = measure(image, session.mask).rms_jy_beam
-    needed = averaging.bearable(session.info, image, session.imaging, session.fields[0], rms)
+    needed = averaging.bearable(session.info, image, session.imaging, session.fields, rms)
     if needed >= session.imaging.smearing:
         return False
     session.imaging = replace(session.imaging, smearing=needed / 2)
