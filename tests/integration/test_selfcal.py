@@ -17,6 +17,7 @@ import pytest
 from casacore.tables import table
 
 from makems import MsRecipe, make_ms
+from peelkit.core import averaging
 from peelkit.io import journal
 
 pytestmark = pytest.mark.casa
@@ -259,6 +260,30 @@ def test_the_plan_of_snr_estimate_is_followed(invoke, tmp_path: Path) -> None:
     assert [(r["solint"], r["calmode"]) for r in done] == [
         (r["solint"], r["calmode"]) for r in ladder
     ]
+
+
+@pytest.mark.slow
+def test_an_image_that_averages_would_limit_is_made_again(
+    invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(averaging, "FEWEST", 0)
+    path = tmp_path / "a.ms"
+    # The gains of a scan leave so little noise that a source near the edge would suffer from 0.001 of its flux.
+    small_ms(
+        path, flux_jy=0.0, sources=((1.0, 70.0, 50.0),), sigma_jy=0.02, gain_step=None, n_time=20,
+        integration_s=2.0, n_antenna=18, phase_rms_deg=10.0,
+    )  # fmt: skip
+    how = ("--solint", "inf", "--calmode", "p", "--nsigma", 1)
+    invoke("selfcal", path, "--out", "here", *how, *SMALL)
+    kept = {
+        name: json.loads(Path(f"here/{name}.image.peelkit.json").read_text())["results"]
+        for name in ("first", "round1", "final")
+    }
+    assert kept["first"]["imaging"]["smearing"] == 0.001
+    assert kept["round1"]["imaging"]["smearing"] < 0.0008
+    assert kept["final"]["imaging"] == kept["round1"]["imaging"]
+    # Other averages have other weights, and so the image was made of them.
+    assert kept["final"]["psf_mark"] == kept["round1"]["psf_mark"] != kept["first"]["psf_mark"]
 
 
 def test_a_model_of_the_users_is_used(invoke, tmp_path: Path) -> None:

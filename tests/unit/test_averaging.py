@@ -2,11 +2,13 @@
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from casacore.tables import makescacoldesc, table
 from numpy.typing import NDArray
 
@@ -204,13 +206,14 @@ def test_without_room_and_few_the_data_are_imaged_as_they_are(
     make_ms(path, MsRecipe(n_antenna=6))
     info = ms.read_info(path)
     rows = ms.every_row(info)
-    assert not averaging.wanted(info, rows, tmp_path / "b.ms", IMAGING)
+    as_they_are = replace(IMAGING, smearing=0.0)
+    assert averaging.settled(info, rows, tmp_path, IMAGING) == as_they_are
     monkeypatch.setattr(averaging, "FEWEST", 1000)
-    assert averaging.wanted(info, rows, tmp_path / "b.ms", IMAGING)
-    assert not averaging.wanted(info, rows, tmp_path / "b.ms", Imaging(100, 1.0, smearing=0.0))
+    assert averaging.settled(info, rows, tmp_path, IMAGING) == IMAGING
+    assert averaging.settled(info, rows, tmp_path, as_they_are) == as_they_are
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))
     with caplog.at_level("INFO"):
-        assert not averaging.wanted(info, rows, tmp_path / "b.ms", IMAGING)
+        assert averaging.settled(info, rows, tmp_path, IMAGING) == as_they_are
     assert "0 GB are free" in caplog.text
 
 
@@ -219,6 +222,7 @@ def test_baselines_do_not_depend_on_where_the_array_looks() -> None:
     positions = np.array([[0.0, 0, 0], [900.0, -300, 500]])
     for dec in (-0.5, 0.3, 1.4):
         uvw = np.diff(baseline_uvw(positions, 5.0e9, 2.0, dec), axis=0)
-        across = averaging._View(0.001, dec).across_m(uvw)
+        place = SkyCoord(2.0, dec, unit="rad", frame="fk5")
+        across = averaging._View(0.001, place, dec).across_m(uvw)
         assert across[0] == pytest.approx(math.hypot(900, 300), rel=1e-6)
-        assert averaging._View(0.001, None).across_m(uvw)[0] >= across[0]
+        assert averaging._View(0.001).across_m(uvw)[0] >= across[0]

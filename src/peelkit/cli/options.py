@@ -96,7 +96,8 @@ def memory(function: F) -> F:
         # Workers here, if there are any, share it.
         machines = kwargs.get("machines")
         workers = machines.workers if machines is not None else kwargs.get("workers") or 0
-        least = (1 + workers) * limit.LEAST_PROCESS_GIB
+        # As the message gives it, so that what it asks for will do.
+        least = round((1 + workers) * limit.LEAST_PROCESS_GIB, 1)
         if memory_gib < least:
             raise OptionError(
                 f"--workers {workers}: with this process they take {least:.1f} GiB at least, more than --memory "

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,26 +59,22 @@ ALIKE = (
 )  # fmt: skip
 
 
-def wanted(info: ms.MsInfo, rows: NDArray[np.int64], target: Path, imaging: Imaging) -> bool:
-    """Whether averages are to be imaged: they are asked for, worth it, and there is room if little is averaged."""
-    if imaging.smearing == 0:
-        return False
+def settled(info: ms.MsInfo, rows: NDArray[np.int64], folder: Path, imaging: Imaging) -> Imaging:
+    """``imaging``, with a ``smearing`` of 0 where averages are not worth it, or may not fit in ``folder``."""
     with ms.opened(info.path) as main:
         counts = rownumbers.counts(main, rows, len(info.data_descriptions))
     channels = np.array([info.spws[one.spw].freq_hz.size for one in info.data_descriptions])
     hands = np.array([len(one.correlations) for one in info.data_descriptions])
-    if (counts * channels).sum() < FEWEST:
-        return False
-    samples = int((counts * channels * hands).sum())
-    needed = samples * SAMPLE_BYTES + rows.size * ROW_BYTES
-    free = shutil.disk_usage(target.parent).free
-    if needed > free:
+    needed = int((counts * channels * hands).sum()) * SAMPLE_BYTES + rows.size * ROW_BYTES
+    free = shutil.disk_usage(folder).free
+    if (counts * channels).sum() >= FEWEST and needed <= free:
+        return imaging
+    if needed > free and imaging.smearing > 0:
         log.info(
             "%s is imaged as it is: its averages may take %.0f GB, and %.0f GB are free in %s",
-            info.path, needed / 1e9, free / 1e9, target.parent,
+            info.path, needed / 1e9, free / 1e9, folder,
         )  # fmt: skip
-        return False
-    return True
+    return replace(imaging, smearing=0.0)
 
 
 def share(info: ms.MsInfo, rows: NDArray[np.int64], imaging: Imaging) -> float:
@@ -89,7 +85,11 @@ def share(info: ms.MsInfo, rows: NDArray[np.int64], imaging: Imaging) -> float:
         counts = rownumbers.counts(main, rows, n_ddid)
         for ddid, some in rownumbers.sample(main, rows, n_ddid, SAMPLED_ROWS).items():
             with ms.part(main, some) as here:
-                ids, uvw, interval_s = (here.getcol(c) for c in ("FIELD_ID", "UVW", "INTERVAL"))
+                ids, uvw, interval_s = (
+                    here.getcol("FIELD_ID"),
+                    here.getcol("UVW"),
+                    _intervals_s(here),
+                )
             spw = info.spws[info.data_descriptions[ddid].spw]
             count = _counts(views, ids, uvw, interval_s, float(spw.freq_hz.max()), imaging.smearing)
             total += counts[ddid]
@@ -128,13 +128,7 @@ def write(
     with ms.opened(info.path) as main, ms.opened(target, write=True) as made:
         for description, chunk in ms.chunks(main, info, rows):
             with ms.part(main, chunk) as here:
-                found = _averages(here, work, description)
-            count = found["TIME"].size
-            if count:
-                made.addrows(count)
-                for name, values in found.items():
-                    made.putcol(name, values, n_row, count)
-            n_row += count
+                n_row += ms.append(made, _averages(here, work, description))
     if not n_row:
         raise DataError(f"{info.path}: nothing is left to image; is all flagged?")
     return n_row
@@ -159,15 +153,13 @@ def bearable(
     ys, xs = np.nonzero(np.nan_to_num(image.data) > BRIGHT * rms)
     nearest = np.full(ys.size, np.inf)
     views = _views(info, imaging)
-    for number in fields:
-        one = info.fields[number]
-        frame = frames.astropy_frame(one.frame)
-        if frame is None:
+    for view in (views[number] for number in fields):
+        if view.place is None:
             # As if all were at the edge.
             nearest = np.minimum(nearest, 1.0)
             continue
-        x, y = image.pixel(SkyCoord(one.ra_rad, one.dec_rad, unit="rad", frame=frame))
-        pixel = math.radians(image.cell_arcsec / 3600) / views[number].edge_rad
+        x, y = image.pixel(view.place)
+        pixel = math.radians(image.cell_arcsec / 3600) / view.edge_rad
         nearest = np.minimum(nearest, ((xs - x) ** 2 + (ys - y) ** 2) * pixel**2)
     worst = float((image.data[ys, xs] * nearest).max(initial=0.0))
     return BEARABLE * rms / worst if worst > 0 else math.inf
@@ -208,17 +200,20 @@ class _View:
     ----------
     edge_rad : float
         Distance from its phase centre to which sources are to keep their flux.
-    dec_rad : float or None
-        Declination of the phase centre; None if it is not known.
+    place : SkyCoord or None
+        The phase centre; None if it is not known.
+    dec_rad : float
+        Its declination; of no meaning if it is not known.
     """
 
     edge_rad: float
-    dec_rad: float | None
+    place: SkyCoord | None = None
+    dec_rad: float = 0.0
 
     def across_m(self, uvw_m: NDArray[np.float64]) -> NDArray[np.float64]:
         """Length of baselines projected on the equator, which no rotation of the Earth changes, shape (row,)."""
         length2 = (uvw_m**2).sum(axis=1)
-        if self.dec_rad is None:
+        if self.place is None:
             return np.sqrt(length2)
         along = uvw_m[:, 1] * math.cos(self.dec_rad) + uvw_m[:, 2] * math.sin(self.dec_rad)
         return np.sqrt(np.maximum(0.0, length2 - along**2))
@@ -282,9 +277,13 @@ def _bins(
     starts : dict
         When each scan of each field began [s]; what is new is added.
     """
-    begin = np.empty(time_s.size)
-    for kind, mine in _kinds([ids[name] for name in ALIKE[:4]]):
-        begin[mine] = starts.setdefault((ddid, *kind), float(time_s[mine][0]))
+    scan = rownumbers.series(ids[name] for name in ALIKE[:4])
+    firsts = np.unique(scan, return_index=True)[1]
+    begins = [
+        starts.setdefault((ddid, *(int(ids[name][row]) for name in ALIKE[:4])), float(time_s[row]))
+        for row in firsts
+    ]
+    begin = np.array(begins)[scan]
     since = time_s - begin
     # A quarter more: times of one integration differ by rounding.
     block = np.floor((since + interval_s / 4) / BLOCK_S)
@@ -307,23 +306,6 @@ def _bins(
     return _Bins(order, first, middle)
 
 
-def _kinds(
-    columns: Sequence[NDArray[Any]], mine: NDArray[Any] | slice = slice(None)
-) -> Iterator[tuple[tuple[int, ...], NDArray[Any] | slice]]:
-    """Values that rows have together, each once, and which rows have them."""
-    if not columns:
-        yield (), mine
-        return
-    values = columns[0][mine]
-    for value in np.unique(values).tolist():
-        same = values == value
-        rest = mine
-        if not same.all():
-            rest = np.flatnonzero(same) if isinstance(mine, slice) else mine[same]
-        for kind, rows in _kinds(columns[1:], rest):
-            yield (value, *kind), rows
-
-
 def _counts(
     views: list[_View],
     fields: NDArray[Any],
@@ -334,12 +316,17 @@ def _counts(
 ) -> NDArray[np.int64]:
     """`together` for each row, shape (row,)."""
     count = np.ones(fields.size, dtype=np.int64)
-    step = np.where(interval_s > 0, interval_s, 1.0)
     for number in np.unique(fields).tolist():
         mine, view = fields == number, views[number]
         across = view.across_m(uvw_m[mine])
-        count[mine] = together(across, step[mine], view.edge_rad, C_M_S / freq_hz, loss)
+        count[mine] = together(across, interval_s[mine], view.edge_rad, C_M_S / freq_hz, loss)
     return count
+
+
+def _intervals_s(here: Any) -> NDArray[np.float64]:
+    """INTERVAL of each row; 1 s where it is not filled, so that little is averaged."""
+    found = here.getcol("INTERVAL")
+    return np.where(found > 0, found, 1.0)
 
 
 def _averages(here: Any, work: _Work, description: ms.DataDescription) -> dict[str, NDArray[Any]]:
@@ -349,8 +336,7 @@ def _averages(here: Any, work: _Work, description: ms.DataDescription) -> dict[s
         return np.asarray(here.getcol(name))
 
     ids = {name: get(name) for name in ALIKE}
-    time_s, interval_s, uvw = get("TIME"), get("INTERVAL"), get("UVW")
-    interval_s = np.where(interval_s > 0, interval_s, 1.0)
+    time_s, interval_s, uvw = get("TIME"), _intervals_s(here), get("UVW")
     highest_hz = float(work.info.spws[description.spw].freq_hz.max())
     count = _counts(work.views, ids["FIELD_ID"], uvw, interval_s, highest_hz, work.loss)
     bins = _bins(ids, time_s, interval_s, count, work.starts, description.id)
@@ -407,30 +393,30 @@ def _averages(here: Any, work: _Work, description: ms.DataDescription) -> dict[s
 def _views(info: ms.MsInfo, imaging: Imaging) -> list[_View]:
     """Edges: that of the image; in a mosaic, as far as each pointing sees."""
     half = math.radians(imaging.imsize * imaging.cell_arcsec / 3600) / 2
-    middle = None
     if imaging.is_mosaic:
         low = min(float(spw.freq_hz.min()) for spw in info.spws)
         dish = min((one.diameter_m for one in info.antennas if one.diameter_m > 0), default=25.0)
         half = mosaic.REACH_BEAMS * making.primary_beam_rad(low, dish)
-    elif imaging.phasecenter:
-        name, ra, dec = imaging.phasecenter.split()
-        middle = SkyCoord(ra, dec, frame=frames.astropy_frame(name))
+    shifted = bool(imaging.phasecenter) and not imaging.is_mosaic
+    middle = frames.direction(imaging.phasecenter) if shifted else None
     found = []
-    for one in info.fields:
-        frame = frames.astropy_frame(one.frame)
-        if frame is None:
-            found.append(_View(half if middle is None else math.pi, None))
+    for place in map(frames.field_place, info.fields):
+        # Nothing is averaged where it is not known how far away the image is.
+        away = math.pi if shifted else 0.0
+        if place is None:
+            found.append(_View(half + away))
             continue
-        place = SkyCoord(one.ra_rad, one.dec_rad, unit="rad", frame=frame)
-        away = 0.0 if middle is None else float(place.separation(middle).rad)
-        found.append(_View(half + away, float(place.transform_to(FK5(equinox="J2000")).dec.rad)))
+        if middle is not None:
+            away = float(place.separation(middle).rad)
+        dec = float(place.transform_to(FK5(equinox="J2000")).dec.rad)
+        found.append(_View(half + away, place, dec))
     return found
 
 
 def _moving(info: ms.MsInfo) -> bool:
     """Whether a field follows an ephemeris: its place is then taken from TIME."""
     with ms.opened(info.path) as main:
-        folder = Path(str(main.getkeyword("FIELD")).removeprefix("Table: "))
+        folder = ms.subtable(main, "FIELD")
     with ms.opened(folder) as fields:
         return "EPHEMERIS_ID" in fields.colnames() and bool(
             (fields.getcol("EPHEMERIS_ID") >= 0).any()

@@ -11,12 +11,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
-from peelkit.io.frames import astropy_frame
+from peelkit.io.frames import field_place
 from peelkit.selection import Selection, parse_solint
 
 MINSNR = 3.0
@@ -276,10 +275,10 @@ def position(field: ms.Field) -> SkyCoord:
     DataError
         If its frame is none of the fixed ones.
     """
-    frame = astropy_frame(field.frame)
-    if frame is None:
+    found = field_place(field)
+    if found is None:
         raise DataError(
             f"field {field.name}: its position in {field.frame} is that of a moving source, which is no "
             "standard calibrator here; give its flux as --model point:...Jy."
         )
-    return SkyCoord(field.ra_rad * u.rad, field.dec_rad * u.rad, frame=frame).icrs
+    return found.icrs

@@ -309,25 +309,26 @@ def predict_region(size: Size, *, regions: int, columns: int, fitted: int) -> li
 
 
 def image_residual(
-    size: Size, averages: Size, grid: Grid, *, new: bool, grows: bool
+    size: Size, averages: Size | None, grid: Grid, *, new: bool, grows: bool
 ) -> list[Stage]:
     """``new`` is an image like no other: dirty, then in a mask; ``grows`` in larger masks, two as a rule.
 
-    ``averages`` are what is imaged.
+    ``averages`` are what is imaged; None is the data as they are.
     """
+    imaged = averages or size
     found = [start(), *([survey(size)] if new else [])]
     found.append(stage("reading the column", AUDIT, size, read=size.column_bytes + size.rest_bytes))
-    found.append(average(size, averages))
+    found += average(size, averages)
     if grid.gridder != "wgridder":
         found.append(stage("starting CASA", CASA_START, size))
     if new:
-        found.append(tclean("dirty image", averages, grid, residuals=1, psf=True))
-    found.append(tclean("cleaning", averages, grid, residuals=MAJOR_CYCLES, psf=not new))
+        found.append(tclean("dirty image", imaged, grid, residuals=1, psf=True))
+    found.append(tclean("cleaning", imaged, grid, residuals=MAJOR_CYCLES, psf=not new))
     if grows:
         found.append(
             tclean(
                 "cleaning in the mask that opened",
-                averages,
+                imaged,
                 grid,
                 residuals=1.5 * MAJOR_CYCLES,
                 psf=False,
@@ -336,18 +337,23 @@ def image_residual(
     return found
 
 
-def average(size: Size, averages: Size) -> Stage:
-    """Averaging for imaging."""
-    return stage(
-        "averaging", AVERAGE, size,
-        read=size.column_bytes + size.rest_bytes, written=2 * averages.column_bytes,
-    )  # fmt: skip
+def average(size: Size, averages: Size | None) -> list[Stage]:
+    """Averaging for imaging, if that is done."""
+    if averages is None:
+        return []
+    return [
+        stage(
+            "averaging", AVERAGE, size,
+            read=size.column_bytes + size.rest_bytes, written=2 * averages.column_bytes,
+        )
+    ]  # fmt: skip
 
 
 def selfcal(
-    size: Size, averages: Size, grid: Grid, *, rounds: int, whole: Size, calwt: bool
+    size: Size, averages: Size | None, grid: Grid, *, rounds: int, whole: Size, calwt: bool
 ) -> list[Stage]:
-    """So many rounds, of which some more may be tried and taken back; ``averages`` are what is imaged."""
+    """So many rounds, of which some more may be tried and taken back; ``averages`` as for `image_residual`."""
+    imaged = averages or size
     one_round = [
         stage(
             "predicting, solving, applying",
@@ -356,17 +362,17 @@ def selfcal(
             read=3 * size.column_bytes,
             written=2 * size.column_bytes,
         ),
-        average(size, averages),
-        tclean("imaging", averages, grid, residuals=MAJOR_CYCLES, psf=calwt),
+        *average(size, averages),
+        tclean("imaging", imaged, grid, residuals=MAJOR_CYCLES, psf=calwt),
     ]
     return [
         start(), survey(size),
         stage("copying the selected data", DEEP_COPY, size, read=2 * size.column_bytes,
               written=4 * size.column_bytes + size.rest_bytes),
         stage("starting CASA", CASA_START, size),
-        average(size, averages),
-        tclean("dirty image", averages, grid, residuals=1, psf=True),
-        tclean("first image", averages, grid, residuals=MAJOR_CYCLES, psf=False),
+        *average(size, averages),
+        tclean("dirty image", imaged, grid, residuals=1, psf=True),
+        tclean("first image", imaged, grid, residuals=MAJOR_CYCLES, psf=False),
         *(
             Stage(f"rounds: {one.name}", rounds * one.cpu_s, rounds * one.seconds,
                   rounds * one.read_bytes, rounds * one.written_bytes)

@@ -84,9 +84,7 @@ def outcome(
     notes : sequence of str
         What the estimate assumes.
     """
-    where = place or info.path.absolute().parent
-    while not where.exists():
-        where = where.absolute().parent
+    where = _existing(place or info.path.absolute().parent)
     free = shutil.disk_usage(where).free
     results = {**estimate.record(), "disk_free_bytes": free, "assumed": list(notes)}
     warnings = []
@@ -141,14 +139,16 @@ def image_residual(
 ) -> Outcome:
     """Of an image."""
     size, grid = size_of(info, rows), _grid(imaging)
-    averages = _averages(info, rows, imaging, size)
+    place = out.absolute().parent
+    averages = _averages(info, rows, imaging, size, place)
     found = cost.image_residual(size, averages, grid, new=new, grows=grows)
-    disk = 4.0 * 8 * grid.imsize**2 * grid.nterms + 2 * averages.column_bytes
+    disk = 4.0 * 8 * grid.imsize**2 * grid.nterms
+    disk += 2 * averages.column_bytes if averages is not None else 0
     notes = [f"{cost.MAJOR_CYCLES} major cycles of each cleaning, {grid.imsize} pixels a side"]
     if grows:
         notes.append("the mask opens twice")
     estimate = Estimate("image-residual", size, tuple(found), disk, grid.memory_bytes, info.n_rows)
-    return outcome(info, estimate, place=out.absolute().parent, notes=notes)
+    return outcome(info, estimate, place=place, notes=notes)
 
 
 def selfcal(
@@ -164,11 +164,11 @@ def selfcal(
     """Of self-calibration in so many rounds; as many as usual if the ladder is automatic."""
     (size, whole), grid = sizes_of(info, rows), _grid(imaging)
     count = min(rounds or USUAL_ROUNDS, most_rounds)
-    averages = _averages(info, rows, imaging, size)
+    place = folder.absolute().parent
+    averages = _averages(info, rows, imaging, size, place)
     found = cost.selfcal(size, averages, grid, rounds=count, whole=whole, calwt=calwt)
-    disk = (
-        2 * averages.column_bytes + 3 * size.column_bytes + size.rest_bytes + 2 * whole.column_bytes
-    )
+    disk = 3 * size.column_bytes + size.rest_bytes + 2 * whole.column_bytes
+    disk += 2 * averages.column_bytes if averages is not None else 0
     disk += 4 * 8 * grid.imsize**2 * grid.nterms * (count + 1)
     notes = [
         f"{count} round{'s' if count > 1 else ''}"
@@ -176,7 +176,7 @@ def selfcal(
         f"{cost.MAJOR_CYCLES} major cycles of each cleaning, {grid.imsize} pixels a side",
     ]
     estimate = Estimate("selfcal", size, tuple(found), disk, grid.memory_bytes, info.n_rows)
-    return outcome(info, estimate, place=folder.absolute().parent, notes=notes)
+    return outcome(info, estimate, place=place, notes=notes)
 
 
 def ddsolve(plan: Plan, *, auto: bool, columns: int) -> Outcome:
@@ -200,11 +200,21 @@ def ddsolve(plan: Plan, *, auto: bool, columns: int) -> Outcome:
     )  # fmt: skip
 
 
-def _averages(info: ms.MsInfo, rows: NDArray[np.int64], imaging: Imaging, size: Size) -> Size:
-    """What is imaged of so much data."""
-    if imaging.smearing == 0 or size.visibilities < averaging.FEWEST:
-        return size
-    return size.times(averaging.share(info, rows, imaging))
+def _averages(
+    info: ms.MsInfo, rows: NDArray[np.int64], imaging: Imaging, size: Size, place: Path
+) -> Size | None:
+    """What is imaged of so much data; None if it is the data as they are."""
+    settled = averaging.settled(info, rows, _existing(place), imaging)
+    if settled.smearing == 0:
+        return None
+    return size.times(averaging.share(info, rows, settled))
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the one above it that is there."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    return folder
 
 
 def _grid(imaging: Imaging) -> cost.Grid:

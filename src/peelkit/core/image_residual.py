@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +18,7 @@ from peelkit.core import (
     averaging,
     image_place,
     image_record,
+    imaged_ms,
     imagers,
     imaging,
     mosaic,
@@ -179,10 +176,13 @@ def image_residual(
         warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
     log_path = out.with_name(f"{out.name}.casa.log")
     with image_place.claimed(out):
+        settled = averaging.settled(info, rows, out.absolute().parent, settled)
         # It starts while the data are written.
         with imagers.opened(settled.imager, log_path) as imager:
             while True:
-                with image_ms(info, rows, options.column, out, settled, copy=bad > 0) as view:
+                with imaged_ms.opened(
+                    info, rows, options.column, out, settled, copy=bad > 0
+                ) as view:
                     target = Target(view, selection.field, selection.spw)
                     work = Work(
                         imager, target, out, settled, nsigma, options, progress, reuse.mark_of(view)
@@ -193,7 +193,7 @@ def image_residual(
                         cleaned, added = work.like(record, start)
                     else:
                         cleaned, added = work.new()
-                needed = _bearable(info, rows, cleaned, settled, selection, options)
+                needed = _bearable(info, cleaned, settled, selection, options)
                 if needed >= settled.smearing:
                     break
                 log.info("averages limit the image: once more, at a loss of %.1g", needed / 2)
@@ -251,7 +251,6 @@ def image_residual(
 
 def _bearable(
     info: ms.MsInfo,
-    rows: NDArray[np.int64],
     cleaned: Cleaned,
     settled: engine.Imaging,
     selection: Selection,
@@ -259,9 +258,7 @@ def _bearable(
 ) -> float:
     """`averaging.bearable`, where that is ours to choose."""
     outside = cleaned.image.data[~cleaned.mask & np.isfinite(cleaned.image.data)]
-    ours = options.choices.smearing is None and averaging.wanted(
-        info, rows, cleaned.imagename, settled
-    )
+    ours = options.choices.smearing is None and settled.smearing > 0
     if not ours or outside.size == 0:
         return math.inf
     fields = info.field_ids(selection)
@@ -399,42 +396,6 @@ class Work:
 
 
 # ---------------------------------------------------------------- the data
-
-
-@contextmanager
-def image_ms(
-    info: ms.MsInfo,
-    rows: NDArray[np.int64],
-    column: str,
-    out: Path,
-    made: engine.Imaging,
-    *,
-    copy: bool,
-) -> Iterator[Path]:
-    """Give an MS whose DATA is ``column``, in a scratch folder beside ``out``; tclean knows no other names.
-
-    It has averages; where ``made`` asks for none, or there is no room for them, it refers to the user's MS, and
-    with ``copy`` is a copy, in which samples that are not numbers are flagged (one would make the image blank).
-    """
-    # Of a killed run.
-    for left in out.parent.glob(f".{out.name}.peelkit-ms-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.peelkit-ms-") as scratch:
-        view = Path(scratch) / "view.ms"
-        if averaging.wanted(info, rows, view, made):
-            averaging.write(info, rows, column, view, made)
-        elif copy:
-            ms.copy_rows(info.path, view, rows, data_column=column)
-            own = ms.read_info(view)
-            with ms.opened(view, write=True) as main:
-                for _, chunk in ms.chunks(main, own, ms.every_row(own)):
-                    data = ms.get(main, "DATA", chunk)
-                    finite = np.isfinite(data)
-                    ms.put(main, "FLAG", chunk, ms.get(main, "FLAG", chunk) | ~finite)
-                    ms.put(main, "DATA", chunk, np.where(finite, data, 0))
-        else:
-            ms.refer_to_rows(info.path, view, rows, data_column=column)
-        yield view
 
 
 def audit(info: ms.MsInfo, rows: NDArray[np.int64], column: str) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core import (
+    averaging,
     commit,
     executions,
     imagers,
@@ -170,6 +171,7 @@ def calibrate(
         workspace.save()
     if bad:
         warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
+    settled = averaging.settled(work, ms.every_row(work), folder, settled)
     with (
         engine.Casa(workspace.log) as casa,
         imagers.opened(settled.imager, workspace.log, casa) as imager,
@@ -220,7 +222,7 @@ def calibrate(
         reads=(data_column, "FLAG", "WEIGHT"),
         writes=(*columns, *(("FLAG",) if flags else ())),
         parameters={
-            **imaging.summary(settled),
+            **imaging.summary(session.imaging),
             "out": str(folder),
             "field": session.field_names,
             "refant": ",".join(refants),

@@ -32,7 +32,6 @@ def run_rounds(session: Session) -> None:
     options = session.options
     first = state.state_of(session, "first")
     while True:
-        state.average_less(session)
         before = state.state_of(session, session.best.imagename)
         rung = planning.next_rung(session, before.figures)
         if rung is None:
@@ -46,6 +45,7 @@ def run_rounds(session: Session) -> None:
                 state.round_record(rung, before, before, verdict, 0, 0, None, None, [])
             )
         else:
+            state.average_less(session)
             session.rounds.append(one_round(session, number, rung, before, first))
         state.save(session, "rounds")
         last = session.rounds[-1]

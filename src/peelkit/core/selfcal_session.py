@@ -145,7 +145,7 @@ def target(session: Session, column: str) -> Target:
         ``data`` or ``corrected``.
     """
     there = Target(session.work.path, session.field, session.selection.spw, datacolumn=column)
-    if not _averages(session):
+    if session.imaging.smearing == 0:
         return there
     work, path = session.work, session.workspace.averaged
     if not session.applied and not session.options.parang:
@@ -158,14 +158,9 @@ def target(session: Session, column: str) -> Target:
     return replace(there, ms=path, datacolumn="data")
 
 
-def _averages(session: Session) -> bool:
-    work, path = session.work, session.workspace.averaged
-    return averaging.wanted(work, ms.every_row(work), path, session.imaging)
-
-
 def average_less(session: Session) -> bool:
     """Average less from now on if the best image is so good that averages limit it; whether they do."""
-    if session.options.choices.smearing is not None or not _averages(session):
+    if session.options.choices.smearing is not None or session.imaging.smearing == 0:
         return False
     image = read_image(session.imaging.image(session.name(session.best.imagename)))
     rms = measure(image, session.mask).rms_jy_beam

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import averaging, imagers, imaging, snr, snr_physics, weights
+from peelkit.core import averaging, imaged_ms, imagers, imaging, snr, snr_physics, weights
 from peelkit.core.measure import measure
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
@@ -270,20 +270,18 @@ def make_first_image(
         tempfile.TemporaryDirectory(prefix="peelkit-") as scratch,
         imagers.opened(settled.imager, log_path) as imager,
     ):
-        target = imaging.Target(info.path, str(field), selection.spw, datacolumn=options.datacolumn)
+        name, column = Path(scratch) / "first", info.data_column(options.datacolumn)
         rows = ms.select_rows(info, replace(selection, field=str(field), uvrange=""))
-        averages = Path(scratch) / "averaged.ms"
-        if averaging.wanted(info, rows, averages, settled):
-            averaging.write(info, rows, info.data_column(options.datacolumn), averages, settled)
-            target = replace(target, ms=averages, datacolumn="data")
-        cleaned = imaging.first_image(
-            imager,
-            target,
-            Path(scratch) / "first",
-            settled,
-            sigma=2 * options.mask_threshold,
-            nsigma=5.0,
-        )
+        settled = averaging.settled(info, rows, name.parent, settled)
+        with imaged_ms.opened(info, rows, column, name, settled, copy=False) as view:
+            cleaned = imaging.first_image(
+                imager,
+                imaging.Target(view, str(field), selection.spw),
+                name,
+                settled,
+                sigma=2 * options.mask_threshold,
+                nsigma=5.0,
+            )
         figures = measure(cleaned.image, cleaned.mask)
         return figures.peak_jy_beam, figures.rms_jy_beam, imager.engine()
 

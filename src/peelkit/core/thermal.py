@@ -23,7 +23,7 @@ from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import grid_of
 from peelkit.core.uvrange import in_range
 from peelkit.engines.casa import MOSAIC_PB_LIMIT, Imaging
-from peelkit.io import ms
+from peelkit.io import ms, rownumbers
 from peelkit.io.image import Image, read_image
 from peelkit.io.survey import C_M_S
 from peelkit.io.usable import sample_weights
@@ -207,11 +207,8 @@ class WeightCheck:
             return
         data = ms.get(main, self.column, rows)[:, where][:, :, hands]
         finite = np.isfinite(data)
-        series = np.zeros(rows.size, dtype=np.int64)
-        for name in ("FIELD_ID", "SCAN_NUMBER", "ANTENNA1", "ANTENNA2"):
-            values = ms.get(main, name, rows).astype(np.int64)
-            # Renumbered each time, so that large scan numbers do not overflow.
-            series = np.unique(series * (values.max() + 1) + values, return_inverse=True)[1]
+        ids = ("FIELD_ID", "SCAN_NUMBER", "ANTENNA1", "ANTENNA2")
+        series = rownumbers.series(ms.get(main, name, rows) for name in ids)
         found = scatter(
             np.where(finite, data, 0),
             np.where(finite, weight, 0.0),

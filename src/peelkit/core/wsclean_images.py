@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from astropy.coordinates import FK5, Angle, SkyCoord
+from astropy.coordinates import FK5, Angle
 from numpy.typing import NDArray
 
 from peelkit.core import restoring
@@ -192,13 +192,13 @@ def _shift(phasecenter: str) -> tuple[str, str] | None:
     """Middle of the image in WSClean's words, from CASA's: frame, right ascension, declination."""
     if not phasecenter:
         return None
-    name, ra, dec = phasecenter.split()
-    frame = frames.astropy_frame(name)
-    if frame is None:
+    middle = frames.direction(phasecenter)
+    if middle is None:
+        name = phasecenter.split()[0]
         raise OptionError(
             f"--imager wsclean: {phasecenter} is in {name}, which it does not know; use --imager tclean."
         )
-    place = SkyCoord(ra, dec, frame=frame).transform_to(FK5(equinox="J2000"))
+    place = middle.transform_to(FK5(equinox="J2000"))
     return (
         Angle(place.ra).to_string(unit="hourangle", sep="hms", precision=5),
         Angle(place.dec).to_string(unit="deg", sep="dms", precision=4, alwayssign=True),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from astropy.coordinates import FK4, FK5, ICRS, BaseCoordinateFrame, Galactic
+from astropy.coordinates import FK4, FK5, ICRS, BaseCoordinateFrame, Galactic, SkyCoord
 from astropy.io import fits
 from astropy.time import Time
 from casacore.measures import measures
 from casacore.quanta import quantity
 
 from peelkit.io.image import B1950_VLA_EPOCH, is_casa_image
-from peelkit.io.ms import MsInfo, Spw
+from peelkit.io.ms import Field, MsInfo, Spw
 
 # CASA's image frames for these are the spw's own: no Doppler shift is known for them.
 UNSHIFTED = {"LSRK", "REST"}
@@ -75,3 +75,18 @@ def astropy_frame(name: str) -> BaseCoordinateFrame | None:
         "GALACTIC": Galactic(),
     }
     return known.get(name)
+
+
+def field_place(field: Field) -> SkyCoord | None:
+    """Phase centre of a field; None if its frame is none of the fixed ones, as that of a moving source."""
+    frame = astropy_frame(field.frame)
+    if frame is None:
+        return None
+    return SkyCoord(field.ra_rad, field.dec_rad, unit="rad", frame=frame)
+
+
+def direction(text: str) -> SkyCoord | None:
+    """A direction in CASA's words, such as ``J2000 12h01m52.4s -18d52m03s``; None as `field_place`."""
+    name, ra, dec = text.split()
+    frame = astropy_frame(name)
+    return None if frame is None else SkyCoord(ra, dec, frame=frame)

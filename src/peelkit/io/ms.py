@@ -203,7 +203,7 @@ def read_info(path: Path) -> MsInfo:
         columns = frozenset(main.colnames())
         n_rows = main.nrows()
         # Of an MS that refers to another they are the other's.
-        folder = Path(str(main.getkeyword("ANTENNA")).removeprefix("Table: ")).parent
+        folder = subtable(main, "ANTENNA").parent
         scans = distinct(main, "SCAN_NUMBER")
     with opened(folder / "ANTENNA") as sub:
         antennas = tuple(
@@ -257,6 +257,11 @@ def read_info(path: Path) -> MsInfo:
         if sub.nrows():
             telescope = str(sub.getcell("TELESCOPE_NAME", 0))
     return MsInfo(path, n_rows, columns, antennas, fields, spws, descriptions, scans, telescope)
+
+
+def subtable(main: table, name: str) -> Path:
+    """Folder of a subtable."""
+    return Path(str(main.getkeyword(name)).removeprefix("Table: "))
 
 
 def distinct(main: table, column: str) -> tuple[int, ...]:
@@ -481,6 +486,16 @@ def put(main: table, column: str, rows: NDArray[np.int64], values: NDArray[Any])
         main.selectrows(rows).putcol(column, values)
 
 
+def append(main: table, block: Mapping[str, NDArray[Any]]) -> int:
+    """Add rows with the values of ``block`` by column, shape (row, ...), TIME among them; returns how many."""
+    start, count = main.nrows(), len(block["TIME"])
+    if count:
+        main.addrows(count)
+        for name, values in block.items():
+            main.putcol(name, values, start, count)
+    return count
+
+
 def has_cells(main: table, column: str, row: int = 0) -> bool:
     """Tell whether ``column`` exists and has values (WEIGHT_SPECTRUM is often empty)."""
     return column in main.colnames() and main.nrows() > row and main.iscelldefined(column, row)
@@ -562,11 +577,7 @@ def empty_copy(source: Path, target: Path, *, data_column: str) -> None:
     Of the main columns there are those that an MS must have, DATA and WEIGHT_SPECTRUM; of the subtables `SAYING`.
     """
     with opened(source) as main:
-        folders = {
-            name: Path(str(main.getkeyword(name)).removeprefix("Table: "))
-            for name in SAYING
-            if name in main.keywordnames()
-        }
+        folders = {name: subtable(main, name) for name in SAYING if name in main.keywordnames()}
         names = [name for name in NEEDED if name in main.colnames()]
         chosen = ",".join([*(rf"\{name}" for name in names), rf"\{data_column} as DATA"])
         selected = main.select(chosen)

@@ -136,11 +136,7 @@ def write(
         main = default_ms(str(made), maketabdesc(columns), _storage(layout, also))
         try:
             for block in blocks:
-                count = len(block["TIME"])
-                main.addrows(count)
-                for name, values in block.items():
-                    main.putcol(name, values, n_row, count)
-                n_row += count
+                n_row += ms.append(main, block)
         finally:
             main.close()
         _subtables(made, layout)

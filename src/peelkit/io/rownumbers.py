@@ -6,7 +6,7 @@ They, and what commands keep for each row beside them, are all that grows with t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,16 @@ def at_times(
     for _, window, _ in windows(main, rows):
         found.append(window[np.isin(column(main, "TIME", window), chosen)])
     return np.concatenate(found)
+
+
+def series(columns: Iterable[NDArray[Any]]) -> NDArray[np.int64]:
+    """Number rows by what they have in several columns of ids, none below 0: from 0, shape (row,)."""
+    found: NDArray[Any] | int = 0
+    for values in columns:
+        wide = values.astype(np.int64)
+        # Renumbered each time, so that large ids do not overflow.
+        found = np.unique(found * (wide.max(initial=0) + 1) + wide, return_inverse=True)[1]
+    return np.asarray(found)
 
 
 def column(main: table, name: str, window: NDArray[np.int64]) -> NDArray[Any]:
