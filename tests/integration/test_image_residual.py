@@ -261,6 +261,30 @@ def test_averaged_data_make_the_same_image(
     assert not list(Path().glob(".*peelkit*"))
 
 
+@pytest.mark.parametrize("imager", IMAGERS)
+def test_autocorrelations_do_not_change_the_image(invoke, tmp_path: Path, imager: str) -> None:
+    make_ms(tmp_path / "a.ms", base_recipe())
+    info = ms.read_info(tmp_path / "a.ms")
+    with ms.opened(info.path, write=True) as main:
+        one, two = main.getcol("ANTENNA1"), main.getcol("ANTENNA2")
+        single = one + 1 == two
+        two[single] = one[single]
+        uvw, data = main.getcol("UVW"), main.getcol("DATA")
+        uvw[single], data[single] = 0, 10
+        for name, values in (("ANTENNA2", two), ("UVW", uvw), ("DATA", data)):
+            main.putcol(name, values)
+    ms.copy_rows(info.path, tmp_path / "b.ms", np.flatnonzero(~single), data_column="DATA")
+    images = []
+    for name in "ab":
+        invoke(
+            "image-residual", tmp_path / f"{name}.ms", name, "--column", "DATA", "--imager", imager,
+            "--smearing", 0, *SMALL,
+        )  # fmt: skip
+        images.append(read_image(Path(f"{name}.image")))
+    assert images[0].beam.area_arcsec2 == pytest.approx(images[1].beam.area_arcsec2, rel=1e-5)
+    assert np.abs(images[0].data - images[1].data).max() < 1e-4 * images[1].data.max()
+
+
 @pytest.mark.slow
 def test_selfcal_leaves_images_that_can_be_made_again(invoke, tmp_path: Path) -> None:
     path = tmp_path / "a.ms"
