@@ -12,7 +12,7 @@ DEMO := demo
 # `make bench BENCH=quick` for size 1 only, each once; BENCH=40 for what there is time for in 40 minutes.
 BENCH :=
 
-.PHONY: help install wsclean test test-fast lint format docs bench demo demo-selfcal demo-calibrate clean
+.PHONY: help install programs test test-fast lint format docs bench demo demo-selfcal demo-calibrate clean
 
 help:
 	@echo "make test       set up and run all tests"
@@ -37,18 +37,18 @@ $(STAMP): pyproject.toml constraints.txt
 TEST_TMP := $(shell free=$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $$4 }'); \
 	test "$${free:-0}" -gt 8000000 && test -w /dev/shm && mktemp -u -d -p /dev/shm peelkit-test.XXXXXX)
 
-test: $(STAMP) wsclean
+test: $(STAMP) programs
 	status=0; $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(TEST_TMP),--basetemp $(TEST_TMP)) \
 		|| status=$$?; rm -rf $(TEST_TMP); exit $$status
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m 'not casa and not quartical and not wsclean and not slow'
 
-# A program of the system: root may install it, others are told.
-wsclean:
-	@command -v wsclean > /dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq \
-	&& apt-get install -y -qq wsclean > /dev/null; } \
-	|| echo "no wsclean on PATH: its tests will fail; as root: apt install wsclean" >&2
+# Programs of the system, WSClean and Open MPI's mpirun: root may install them, others are told.
+programs:
+	@{ command -v wsclean && command -v mpirun; } > /dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq \
+	&& apt-get install -y -qq wsclean openmpi-bin > /dev/null; } \
+	|| echo "no wsclean or mpirun on PATH: their tests will fail; as root: apt install wsclean openmpi-bin" >&2
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from typing import Any
 from peelkit import memory, parallel
 from peelkit.core import wsclean_images
 from peelkit.engines import casa as tclean
+from peelkit.engines import casa_mpi
 from peelkit.engines.casa import Casa, Imaging
 from peelkit.engines.wsclean import Wsclean
 from peelkit.errors import OptionError
@@ -23,8 +24,14 @@ Imager = Casa | Wsclean
 
 def check(imaging: Imaging, info: MsInfo, fields: Sequence[int], spw: str) -> None:
     """Refuse what the imager cannot do, before any work: see `wsclean_images.check`."""
+    processes(imaging.imager)
     if imaging.imager == WSCLEAN:
         wsclean_images.check(imaging, info, fields, spw)
+
+
+def processes(imager: str) -> int:
+    """How many processes of CASA the imager works in."""
+    return casa_mpi.processes() if imager == TCLEAN else 1
 
 
 def gridder(asked: str | None) -> str:
@@ -77,7 +84,7 @@ def opened(name: str, casa_log: Path, casa: Casa | None = None) -> Iterator[Imag
     elif casa is not None:
         yield casa
     else:
-        with Casa(casa_log) as own:
+        with Casa(casa_log, processes(name)) as own:
             yield own
 
 

@@ -250,7 +250,7 @@ PSF_PRODUCTS = frozenset({"psf", "sumwt", "weight", "pb"})
 # have the same stem.
 PRODUCTS = (
     "image", "image.pbcor", "restored.image", "psf", "residual", "model", "mask", "cleanmask", "pb",
-    "sumwt", "weight", "gridwt", "gridwt_moswt", "alpha", "alpha.error", "workdirectory",
+    "sumwt", "weight", "gridwt", "gridwt_moswt", "gridwt_temp", "alpha", "alpha.error", "workdirectory",
 )  # fmt: skip
 
 

@@ -173,7 +173,7 @@ def calibrate(
         warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
     settled = averaging.settled(work, ms.every_row(work), folder, settled)
     with (
-        engine.Casa(workspace.log) as casa,
+        engine.Casa(workspace.log, imagers.processes(settled.imager)) as casa,
         imagers.opened(settled.imager, workspace.log, casa) as imager,
     ):
         session = Session(
