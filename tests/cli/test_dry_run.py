@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from makemodel import DEC_DEG, RA_DEG, SIZE, write_model
+from makemosaic import make_mosaic
 from makems import MsRecipe, make_ms
 
 REGION = (
@@ -122,3 +123,31 @@ def test_a_column_is_written_whole_where_some_rows_are_selected(folder: Path, in
     results = json.loads(invoke(*words).stdout)["results"]
     assert results["rows"] == ROWS / 3 and results["fields"] == 1
     assert results["written_bytes"] == results["disk_bytes"] == ROWS * 8 * 8
+
+
+def test_fields_by_themselves_cost_the_sum_in_time_and_disk(tmp_path: Path, invoke) -> None:
+    recipe = MsRecipe(n_antenna=7, n_field=3, n_scan=3)
+    make_mosaic(tmp_path / "m.ms", recipe, [(0, 0), (300, 0), (0, 300)], [(1, 0, 0)])
+    before = everything(tmp_path)
+
+    def estimate(*words: object) -> dict:
+        how = ("selfcal", "m.ms", *words, "--solint", "inf", "--dry-run", "--json", *GRID)
+        return json.loads(invoke(*how).stdout)["results"]
+
+    every, one = estimate("--each-field"), estimate("--field", 0)
+    assert everything(tmp_path) == before
+    number = every["fields"]
+    assert number > 1 and every["rows"] == number * one["rows"]
+    assert 0.5 * number < every["cpu_s"] / one["cpu_s"] <= number
+    assert every["seconds"] == pytest.approx(every["cpu_s"], rel=0.05)
+    two = estimate("--each-field", "--workers", 2, "--memory", 6)
+    assert two["cpu_s"] == pytest.approx(every["cpu_s"])
+    assert 0.5 <= two["seconds"] / every["seconds"] < 0.6
+    assert (
+        two["memory_bytes"] > 1.5 * every["memory_bytes"]
+        and two["disk_bytes"] == every["disk_bytes"]
+    )
+    (tmp_path / "m.selfcal").mkdir()
+    (tmp_path / "m.selfcal" / "mine").write_text("")
+    refused = invoke("selfcal", "m.ms", "--each-field", "--dry-run", *GRID, code=3)
+    assert "m.selfcal" in refused.stderr

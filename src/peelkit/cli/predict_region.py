@@ -224,10 +224,10 @@ def note(entry: dict[str, Any]) -> str:
     fit = entry["fit"]
     text = f"{entry['label']}: {entry['shape']}; {fit['reason']}"
     if entry["model"] and fit["spectrum_rms"] is not None:
-        text += (
-            f"; spectrum to {100 * fit['spectrum_rms']:.1g} %, place to "
-            f"{fit['position_error_arcsec']:.1g} arcsec"
-        )
+        # As many channels as terms, or data without noise.
+        if fit["spectrum_rms"] > 1e-6:
+            text += f"; spectrum to {100 * fit['spectrum_rms']:.1g} %"
+        text += f"; place to {fit['position_error_arcsec']:.1g} arcsec"
     return f"{text}."
 
 

@@ -339,13 +339,8 @@ def selfcal(
         if values["each_field"]:
             from peelkit.core.selfcal_fields import selfcal_each_field
 
-            if dry_run:
-                raise OptionError(
-                    "--dry-run: tells the cost of one field, not of --each-field; give one with --field, and "
-                    "leave --each-field out."
-                )
             show = field_tables
-            outcome = selfcal_each_field(ms, selection, chosen, machines, progress)
+            outcome = selfcal_each_field(ms, selection, chosen, machines, progress, dry_run=dry_run)
         else:
             outcome = work.selfcal(ms, selection, chosen, progress, dry_run=dry_run)
     if dry_run:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from peelkit import memory
 from peelkit.core import averaging, cost
-from peelkit.core.cost import Estimate, Size
+from peelkit.core.cost import Estimate, Size, Stage
 from peelkit.engines import quartical
 from peelkit.errors import DataError
 from peelkit.io import journal, ms, rownumbers
@@ -52,9 +52,13 @@ def sizes_of(info: ms.MsInfo, rows: NDArray[np.int64]) -> tuple[Size, Size]:
     size = size_of(info, rows)
     if rows.size == info.n_rows:
         return size, size
+    return size, _size(info, _counts(info, ms.every_row(info)))
+
+
+def _counts(info: ms.MsInfo, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows of each data description."""
     with ms.opened(info.path) as main:
-        counts = rownumbers.counts(main, ms.every_row(info), len(info.data_descriptions))
-    return size, _size(info, counts)
+        return rownumbers.counts(main, rows, len(info.data_descriptions))
 
 
 def _size(info: ms.MsInfo, counts: NDArray[np.int64]) -> Size:
@@ -151,32 +155,124 @@ def image_residual(
     return outcome(info, estimate, place=place, notes=notes)
 
 
-def selfcal(
-    info: ms.MsInfo,
-    rows: NDArray[np.int64],
-    imaging: Imaging,
-    *,
-    rounds: int | None,
-    most_rounds: int,
-    calwt: bool,
-    folder: Path,
-) -> Outcome:
-    """Of self-calibration in so many rounds; as many as usual if the ladder is automatic."""
+@dataclass(frozen=True)
+class Rounds:
+    """How self-calibration would go.
+
+    Parameters
+    ----------
+    rounds : int or None
+        Of the ladder; None if it is automatic, which is as many as usual.
+    most : int
+        At most.
+    calwt : bool
+        Weights change with the gains.
+    folder : Path
+        Of the images.
+    """
+
+    rounds: int | None
+    most: int
+    calwt: bool
+    folder: Path
+
+    @property
+    def count(self) -> int:
+        """Rounds that are counted with."""
+        return min(self.rounds or USUAL_ROUNDS, self.most)
+
+    @property
+    def place(self) -> Path:
+        """Where the folder will be."""
+        return self.folder.absolute().parent
+
+    def notes(self, grid: cost.Grid) -> list[str]:
+        """What is assumed."""
+        return [
+            f"{self.count} round{'s' if self.count > 1 else ''}"
+            + ("" if self.rounds else f" (--solint auto; at most {self.most})"),
+            f"{cost.MAJOR_CYCLES} major cycles of each cleaning, {grid.imsize} pixels a side",
+        ]
+
+    def disk_bytes(self, size: Size, averages: Size | None, grid: cost.Grid) -> float:
+        """Of the copy that is worked on, and the images."""
+        disk = 3 * size.column_bytes + size.rest_bytes
+        disk += 2 * averages.column_bytes if averages is not None else 0
+        return disk + 4 * 8 * grid.imsize**2 * grid.nterms * (self.count + 1)
+
+
+def selfcal(info: ms.MsInfo, rows: NDArray[np.int64], imaging: Imaging, planned: Rounds) -> Outcome:
+    """Of self-calibration of one field, or of a mosaic."""
     (size, whole), grid = sizes_of(info, rows), _grid(imaging)
-    count = min(rounds or USUAL_ROUNDS, most_rounds)
-    place = folder.absolute().parent
-    averages = _averages(info, rows, imaging, size, place)
-    found = cost.selfcal(size, averages, grid, rounds=count, whole=whole, calwt=calwt)
-    disk = 3 * size.column_bytes + size.rest_bytes + 2 * whole.column_bytes
-    disk += 2 * averages.column_bytes if averages is not None else 0
-    disk += 4 * 8 * grid.imsize**2 * grid.nterms * (count + 1)
-    notes = [
-        f"{count} round{'s' if count > 1 else ''}"
-        + ("" if rounds else f" (--solint auto; at most {most_rounds})"),
-        f"{cost.MAJOR_CYCLES} major cycles of each cleaning, {grid.imsize} pixels a side",
-    ]
+    averages = _averages(info, rows, imaging, size, planned.place)
+    found = cost.selfcal(
+        size, averages, grid, rounds=planned.count, whole=whole, calwt=planned.calwt
+    )
+    disk = planned.disk_bytes(size, averages, grid) + 2 * whole.column_bytes
     estimate = Estimate("selfcal", size, tuple(found), disk, grid.memory_bytes, info.n_rows)
-    return outcome(info, estimate, place=place, notes=notes)
+    return outcome(info, estimate, place=planned.place, notes=planned.notes(grid))
+
+
+def selfcal_fields(
+    info: ms.MsInfo,
+    rows_of: Mapping[int, NDArray[np.int64]],
+    imaging: Imaging,
+    planned: Rounds,
+    workers: int,
+) -> Outcome:
+    """Of each field by itself, on so many workers.
+
+    Parameters
+    ----------
+    rows_of : dict of ndarray
+        Selected rows of each field.
+    imaging : Imaging
+        Of the one with the most rows: the others are imaged alike.
+    """
+    grid = _grid(imaging)
+    sizes = {number: size_of(info, rows) for number, rows in rows_of.items()}
+    largest = max(sizes, key=lambda number: sizes[number].rows)
+    averages = _averages(info, rows_of[largest], imaging, sizes[largest], planned.place)
+    share = None if averages is None else averages.rows / max(1, sizes[largest].rows)
+    whole = _size(info, _counts(info, ms.every_row(info)))
+    lanes = max(1, min(workers, len(sizes)))
+    stages: dict[str, Stage] = {}
+    disk = 2.0 * whole.column_bytes
+    for size in sizes.values():
+        averaged = None if share is None else size.times(share)
+        disk += planned.disk_bytes(size, averaged, grid)
+        begun, *work = cost.selfcal(
+            size, averaged, grid, rounds=planned.count, whole=size, calwt=planned.calwt
+        )
+        stages.setdefault(begun.name, begun)
+        for one in work:
+            name = f"each field: {one.name}"
+            before = stages.get(name, Stage(name, 0, 0))
+            stages[name] = Stage(
+                name,
+                before.cpu_s + one.cpu_s,
+                before.seconds + one.seconds / lanes,
+                before.read_bytes + one.read_bytes,
+                before.written_bytes + one.written_bytes,
+            )
+    total = replace(_sum(sizes.values()), fields=len(sizes))
+    estimate = Estimate(
+        "selfcal", total, tuple(stages.values()), disk, lanes * grid.memory_bytes, info.n_rows
+    )
+    notes = [*planned.notes(grid), "all fields are imaged as the largest"]
+    if workers > 1:
+        notes.append(f"{lanes} workers with a core each")
+    return outcome(info, estimate, place=planned.place, notes=notes)
+
+
+def _sum(sizes: Iterable[Size]) -> Size:
+    every = list(sizes)
+    return replace(
+        max(every, key=lambda one: one.channels),
+        rows=sum(one.rows for one in every),
+        samples=sum(one.samples for one in every),
+        visibilities=sum(one.visibilities for one in every),
+    )
 
 
 def ddsolve(plan: Plan, *, auto: bool, columns: int) -> Outcome:

@@ -141,7 +141,9 @@ def model_check(check: dict[str, Any], path: Path) -> Path:
         label="corrected data, along the model",
     )  # fmt: skip
     above.set_ylabel("amplitude [Jy]")
-    above.set_ylim(bottom=0)
+    above.set_ylim(
+        0, 1.1 * max(max(item["model_jy"], item["data_jy"] * (1 + item["error"])) for item in bins)
+    )
     above.legend(frameon=False, fontsize=9)
     below.axhline(0.0, color="0.8", lw=0.8)
     # As a difference: a good model is off by parts in ten thousand.
@@ -178,11 +180,12 @@ def compressed_minutes(time_s: NDArray[np.float64]) -> tuple[NDArray[np.float64]
 
 
 def _snr(table: GainTable, names: Sequence[str], path: Path) -> Path:
-    from matplotlib.ticker import FixedLocator
+    from matplotlib.ticker import FixedLocator, LogFormatter
 
     antennas = [int(a) for a in np.unique(table.antenna) if table.ok[table.antenna == a].any()]
     figure = new_figure(figsize=(max(6.0, 0.32 * len(antennas) + 1.5), 3.6))
     axis = figure.subplots()
+    dots: dict[str, Any] = {}
     for place, antenna in enumerate(antennas):
         mine = table.antenna == antenna
         for hand in range(table.snr.shape[1]):
@@ -190,10 +193,23 @@ def _snr(table: GainTable, names: Sequence[str], path: Path) -> Path:
             if good.size:
                 x = place + (0.15 if hand else -0.15) * (table.snr.shape[1] > 1)
                 axis.plot([x, x], [good.min(), good.max()], color=HANDS[hand % 2], lw=1)
-                axis.plot(x, np.median(good), "o", ms=4, color=HANDS[hand % 2])
+                (dots[f"polarisation {hand + 1}"],) = axis.plot(
+                    x, np.median(good), "o", ms=4, color=HANDS[hand % 2]
+                )
     tried = ~table.empty
     failed = (table.failed & tried).sum() / max(1, tried.sum())
     axis.set_yscale("log")
+    for set_formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        set_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    if len(dots) > 1:
+        figure.legend(
+            dots.values(),
+            dots.keys(),
+            loc="outside lower right",
+            ncols=2,
+            fontsize=8,
+            frameon=False,
+        )
     axis.xaxis.set_major_locator(FixedLocator(range(len(antennas))))
     axis.set_xticklabels([names[a] for a in antennas], rotation=90, fontsize=8)
     axis.set_ylabel("S/N of the solutions")
@@ -240,15 +256,17 @@ def rounds(first: dict[str, Any], done: Sequence[dict[str, Any]], path: Path) ->
 
 
 def images(shown: Sequence[Image], titles: Sequence[str], mask: Mask, path: Path) -> Path:
-    """Images side by side on one colour scale, a few times the first one's noise."""
+    """Whole images side by side on one colour scale, a few times the first one's noise."""
     from peelkit.core.measure import robust_rms
     from peelkit.core.plots_images import before_after
 
     rms = robust_rms(shown[0].data[~mask])
-    half = min(shown[0].data.shape) // 2
+    ny, nx = shown[0].data.shape
     labels = [
         f"{title}\nrms {1e3 * robust_rms(image.data[~mask]):.3g} mJy/beam"
         for title, image in zip(titles, shown, strict=True)
     ]
-    before_after(shown, labels, path, centre=None, half_width_pixels=half, rms=rms)
+    before_after(
+        shown, labels, path, centre=(nx / 2, ny / 2), half_width_pixels=max(nx, ny) // 2, rms=rms
+    )
     return path

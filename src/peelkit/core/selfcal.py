@@ -290,12 +290,20 @@ def _rehearsed(
     """What it would cost."""
     ready = _settle(info, selection, options, progress)
     check_folder(ready.folder, mark(info, selection, options), overwrite=ready.options.overwrite)
-    plan, solints = ready.options.plan, ready.options.solints
-    rungs = len(plan or ()) or (0 if solints == ("auto",) else len(solints))
-    return rehearsal.selfcal(
-        info, ready.rows, ready.imaging, rounds=rungs or None, most_rounds=ready.options.rounds,
-        calwt=ready.options.calwt, folder=ready.folder,
-    )  # fmt: skip
+    return rehearsal.selfcal(info, ready.rows, ready.imaging, planned(ready.options, ready.folder))
+
+
+def planned(options: SelfcalOptions, folder: Path) -> rehearsal.Rounds:
+    """Rounds that the options ask for."""
+    rungs = len(options.plan or ()) or (0 if options.solints == ("auto",) else len(options.solints))
+    return rehearsal.Rounds(rungs or None, options.rounds, options.calwt, folder)
+
+
+def settled_imaging(
+    info: ms.MsInfo, selection: Selection, options: SelfcalOptions, progress: Progress
+) -> engine.Imaging:
+    """How the selected field would be imaged, all else checked as for a run."""
+    return _settle(info, selection, options, progress).imaging
 
 
 def _column_warnings(info: ms.MsInfo, options: SelfcalOptions) -> list[str]:

@@ -14,9 +14,10 @@ import numpy as np
 
 from peelkit import sidecar, spread
 from peelkit.core import commit
+from peelkit.core import dry_run as rehearsal
 from peelkit.core import selfcal as one
 from peelkit.core.selfcal_session import SelfcalOptions
-from peelkit.core.workspace import Workspace, open_workspace
+from peelkit.core.workspace import Workspace, check_folder, open_workspace
 from peelkit.engines import casa as engine
 from peelkit.errors import OptionError, PeelkitError
 from peelkit.io import ms, rownumbers
@@ -153,6 +154,8 @@ def selfcal_each_field(
     options: SelfcalOptions,
     machines: spread.Machines = spread.HERE,
     progress: Progress | None = None,
+    *,
+    dry_run: bool = False,
 ) -> Outcome:
     """Self-calibrate each selected field of the MS at ``path`` by itself.
 
@@ -166,6 +169,8 @@ def selfcal_each_field(
         For each field.
     machines : Machines
         Where fields are calibrated.
+    dry_run : bool
+        Only check, and tell what it would cost.
 
     Returns
     -------
@@ -175,11 +180,14 @@ def selfcal_each_field(
     progress = progress or Progress()
     if options.model:
         raise OptionError("--model is of one field; leave it out, or --each-field.")
-    info = one.open_ms(path, selection, options)
+    info = one.open_ms(path, selection, options, dry_run=dry_run)
     fields = fields_with_rows(info, selection)
     folder = (options.out or path.with_name(f"{path.stem}.selfcal")).absolute()
     # Not that of the same fields as one mosaic.
     identity = f"{one.mark(info, selection, options)}-fields"
+    if dry_run:
+        check_folder(folder, identity, overwrite=options.overwrite)
+        return _rehearsed(info, selection, replace(options, out=folder), fields, machines, progress)
     task = Task(path.absolute(), selection, absolute(replace(options, out=folder)))
     runs: list[FieldRun] = []
     progress.stage(f"self-calibrating {len(fields)} fields", total=len(fields))
@@ -216,6 +224,26 @@ def selfcal_each_field(
         engine=_engines(runs),
         warnings=_warnings(runs),
         refusal=refusal,
+    )
+
+
+def _rehearsed(
+    info: ms.MsInfo,
+    selection: Selection,
+    options: SelfcalOptions,
+    fields: Sequence[int],
+    machines: spread.Machines,
+    progress: Progress,
+) -> Outcome:
+    """What it would cost; a scheduler is not asked how many workers it has."""
+    rows_of = {
+        number: one.selected_rows(info, replace(selection, field=str(number))) for number in fields
+    }
+    largest = max(rows_of, key=lambda number: rows_of[number].size)
+    imaging = one.settled_imaging(info, replace(selection, field=str(largest)), options, progress)
+    assert options.out is not None
+    return rehearsal.selfcal_fields(
+        info, rows_of, imaging, one.planned(options, options.out), machines.workers
     )
 
 
