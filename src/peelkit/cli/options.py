@@ -231,7 +231,8 @@ def imaging_options(function: F) -> F:
                 type=click.Choice(["tclean", "wsclean"]),
                 default="tclean",
                 show_default=True,
-                help="Program that makes the images. WSClean (apt install wsclean): one field, Stokes I, whole spws.",
+                help="Program that makes the images. WSClean (apt install wsclean): one field, Stokes I, whole spws. "
+                "With PEELKIT_CASA_PROCESSES=N in the environment tclean grids in N processes (casampi).",
             ),
             click.option(
                 "--niter",
