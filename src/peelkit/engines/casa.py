@@ -10,6 +10,7 @@ import glob
 import json
 import logging
 import os
+import re
 import select
 import shutil
 import signal
@@ -596,6 +597,12 @@ def clean(
     return dict(result or {})
 
 
+# Of these a parallel tclean concludes that it goes on with an image.
+SIGNS_OF_AN_IMAGE = frozenset(
+    {"image", "psf", "residual", "sumwt", "weight", "pb", "gridwt", "gridwt_temp"}
+)
+
+
 def _make_psf_in_parallel(
     casa: Casa, imagename: Path, imaging: Imaging, arguments: Mapping[str, Any]
 ) -> bool:
@@ -607,17 +614,18 @@ def _make_psf_in_parallel(
     models = [path for path in imaging.models(imagename) if path.exists()]
     for path in models:
         path.rename(_aside(path))
-    for kind in ("image", "psf", "residual", "sumwt", "weight", "pb", "gridwt"):
-        for path in imagename.parent.glob(f"{glob.escape(imagename.name)}.{kind}*"):
-            if not path.is_file():
+    try:
+        for path in imagename.parent.glob(f"{glob.escape(imagename.name)}.*"):
+            kind = re.sub(r"\.tt\d$", "", path.name.removeprefix(f"{imagename.name}."))
+            if kind in SIGNS_OF_AN_IMAGE:
                 shutil.rmtree(path)
-    if not models:
-        return False
-    casa.run("tclean", **arguments, niter=0, restoration=False)
-    for path in models:
-        shutil.rmtree(path, ignore_errors=True)
-        _aside(path).rename(path)
-    return True
+        if models:
+            casa.run("tclean", **arguments, niter=0, restoration=False)
+    finally:
+        for path in models:
+            shutil.rmtree(path, ignore_errors=True)
+            _aside(path).rename(path)
+    return bool(models)
 
 
 def _aside(path: Path) -> Path:
