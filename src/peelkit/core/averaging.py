@@ -61,20 +61,24 @@ ALIKE = (
 
 def settled(info: ms.MsInfo, rows: NDArray[np.int64], folder: Path, imaging: Imaging) -> Imaging:
     """``imaging``, with a ``smearing`` of 0 where averages are not worth it, or may not fit in ``folder``."""
+    if imaging.smearing == 0:
+        return imaging
+    as_it_is = replace(imaging, smearing=0.0)
     with ms.opened(info.path) as main:
         counts = rownumbers.counts(main, rows, len(info.data_descriptions))
     channels = np.array([info.spws[one.spw].freq_hz.size for one in info.data_descriptions])
+    if (counts * channels).sum() < FEWEST:
+        return as_it_is
     hands = np.array([len(one.correlations) for one in info.data_descriptions])
     needed = int((counts * channels * hands).sum()) * SAMPLE_BYTES + rows.size * ROW_BYTES
     free = shutil.disk_usage(folder).free
-    if (counts * channels).sum() >= FEWEST and needed <= free:
-        return imaging
-    if needed > free and imaging.smearing > 0:
+    if needed > free:
         log.info(
             "%s is imaged as it is: its averages may take %.0f GB, and %.0f GB are free in %s",
             info.path, needed / 1e9, free / 1e9, folder,
         )  # fmt: skip
-    return replace(imaging, smearing=0.0)
+        return as_it_is
+    return imaging
 
 
 def share(info: ms.MsInfo, rows: NDArray[np.int64], imaging: Imaging) -> float:

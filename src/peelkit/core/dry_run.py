@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,27 +38,27 @@ def refuse_unfinished(path: Path) -> None:
 
 def size_of(info: ms.MsInfo, rows: NDArray[np.int64]) -> Size:
     """Count the samples, fields and spws of ``rows``."""
-    counts = np.zeros(len(info.data_descriptions), dtype=np.int64)
-    fields: set[int] = set()
     with ms.opened(info.path) as main:
-        for _, window, ddids in rownumbers.windows(main, rows):
-            counts += np.bincount(ddids, minlength=counts.size)
-            fields.update(np.unique(rownumbers.column(main, "FIELD_ID", window)).tolist())
-    return replace(_size(info, counts), fields=len(fields))
+        counts = rownumbers.counts_by_field(main, rows, len(info.data_descriptions))
+    return _size_of_fields(info, counts)
+
+
+def _size_of_fields(info: ms.MsInfo, counts: Mapping[int, NDArray[np.int64]]) -> Size:
+    """Size of all fields together, of which there are so many rows by data description."""
+    none = np.zeros(len(info.data_descriptions), dtype=np.int64)
+    return replace(_size(info, sum(counts.values(), start=none)), fields=len(counts))
 
 
 def sizes_of(info: ms.MsInfo, rows: NDArray[np.int64]) -> tuple[Size, Size]:
     """Sizes of ``rows``, and of the whole MS, whose fields nobody asks for."""
     size = size_of(info, rows)
-    if rows.size == info.n_rows:
-        return size, size
-    return size, _size(info, _counts(info, ms.every_row(info)))
+    return size, size if rows.size == info.n_rows else _whole(info)
 
 
-def _counts(info: ms.MsInfo, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows of each data description."""
+def _whole(info: ms.MsInfo) -> Size:
     with ms.opened(info.path) as main:
-        return rownumbers.counts(main, rows, len(info.data_descriptions))
+        counts = rownumbers.counts(main, ms.every_row(info), len(info.data_descriptions))
+    return _size(info, counts)
 
 
 def _size(info: ms.MsInfo, counts: NDArray[np.int64]) -> Size:
@@ -146,8 +146,7 @@ def image_residual(
     place = out.absolute().parent
     averages = _averages(info, rows, imaging, size, place)
     found = cost.image_residual(size, averages, grid, new=new, grows=grows)
-    disk = 4.0 * 8 * grid.imsize**2 * grid.nterms
-    disk += 2 * averages.column_bytes if averages is not None else 0
+    disk = 4.0 * 8 * grid.imsize**2 * grid.nterms + _disk_bytes(averages)
     notes = [f"{cost.MAJOR_CYCLES} major cycles of each cleaning, {grid.imsize} pixels a side"]
     if grows:
         notes.append("the mask opens twice")
@@ -196,8 +195,7 @@ class Rounds:
 
     def disk_bytes(self, size: Size, averages: Size | None, grid: cost.Grid) -> float:
         """Of the copy that is worked on, and the images."""
-        disk = 3 * size.column_bytes + size.rest_bytes
-        disk += 2 * averages.column_bytes if averages is not None else 0
+        disk = 3 * size.column_bytes + size.rest_bytes + _disk_bytes(averages)
         return disk + 4 * 8 * grid.imsize**2 * grid.nterms * (self.count + 1)
 
 
@@ -215,7 +213,8 @@ def selfcal(info: ms.MsInfo, rows: NDArray[np.int64], imaging: Imaging, planned:
 
 def selfcal_fields(
     info: ms.MsInfo,
-    rows_of: Mapping[int, NDArray[np.int64]],
+    counts: Mapping[int, NDArray[np.int64]],
+    example: NDArray[np.int64],
     imaging: Imaging,
     planned: Rounds,
     workers: int,
@@ -224,21 +223,18 @@ def selfcal_fields(
 
     Parameters
     ----------
-    rows_of : dict of ndarray
-        Selected rows of each field.
-    imaging : Imaging
-        Of the one with the most rows: the others are imaged alike.
+    counts : dict of ndarray
+        Selected rows of each field by data description (`rownumbers.counts_by_field`).
+    example : ndarray of int, shape (row,)
+        Rows of the field that ``imaging`` is of; the others are imaged alike.
     """
     grid = _grid(imaging)
-    sizes = {number: size_of(info, rows) for number, rows in rows_of.items()}
-    largest = max(sizes, key=lambda number: sizes[number].rows)
-    averages = _averages(info, rows_of[largest], imaging, sizes[largest], planned.place)
-    share = None if averages is None else averages.rows / max(1, sizes[largest].rows)
-    whole = _size(info, _counts(info, ms.every_row(info)))
-    lanes = max(1, min(workers, len(sizes)))
+    averages = _averages(info, example, imaging, size_of(info, example), planned.place)
+    share = None if averages is None else averages.rows / max(1, example.size)
+    lanes = max(1, min(workers, len(counts)))
     stages: dict[str, Stage] = {}
-    disk = 2.0 * whole.column_bytes
-    for size in sizes.values():
+    disk = 2.0 * _whole(info).column_bytes
+    for size in (_size(info, count) for count in counts.values()):
         averaged = None if share is None else size.times(share)
         disk += planned.disk_bytes(size, averaged, grid)
         begun, *work = cost.selfcal(
@@ -255,24 +251,14 @@ def selfcal_fields(
                 before.read_bytes + one.read_bytes,
                 before.written_bytes + one.written_bytes,
             )
-    total = replace(_sum(sizes.values()), fields=len(sizes))
     estimate = Estimate(
-        "selfcal", total, tuple(stages.values()), disk, lanes * grid.memory_bytes, info.n_rows
-    )
+        "selfcal", _size_of_fields(info, counts), tuple(stages.values()), disk, lanes * grid.memory_bytes,
+        info.n_rows,
+    )  # fmt: skip
     notes = [*planned.notes(grid), "all fields are imaged as the largest"]
     if workers > 1:
         notes.append(f"{lanes} workers with a core each")
     return outcome(info, estimate, place=planned.place, notes=notes)
-
-
-def _sum(sizes: Iterable[Size]) -> Size:
-    every = list(sizes)
-    return replace(
-        max(every, key=lambda one: one.channels),
-        rows=sum(one.rows for one in every),
-        samples=sum(one.samples for one in every),
-        visibilities=sum(one.visibilities for one in every),
-    )
 
 
 def ddsolve(plan: Plan, *, auto: bool, columns: int) -> Outcome:
@@ -306,6 +292,11 @@ def _averages(
     return size.times(averaging.share(info, rows, settled))
 
 
+def _disk_bytes(averages: Size | None) -> int:
+    """Of what is averaged for imaging."""
+    return 0 if averages is None else 2 * averages.column_bytes
+
+
 def _existing(folder: Path) -> Path:
     """The folder, or the one above it that is there."""
     while not folder.exists():
@@ -318,6 +309,6 @@ def _grid(imaging: Imaging) -> cost.Grid:
 
 
 __all__ = [
-    "add_model_col", "ddsolve", "image_residual", "predict_region", "refuse_unfinished", "selfcal",
-    "size_of",
+    "Rounds", "add_model_col", "ddsolve", "image_residual", "predict_region", "refuse_unfinished", "selfcal",
+    "selfcal_fields", "size_of",
 ]  # fmt: skip

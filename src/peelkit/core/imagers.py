@@ -23,7 +23,7 @@ Imager = Casa | Wsclean
 
 
 def check(imaging: Imaging, info: MsInfo, fields: Sequence[int], spw: str) -> None:
-    """Refuse what the imager cannot do, before any work: see `wsclean_images.check`."""
+    """Refuse what the imager cannot do, before any work: see `casa_mpi.processes`, `wsclean_images.check`."""
     processes(imaging.imager)
     if imaging.imager == WSCLEAN:
         wsclean_images.check(imaging, info, fields, spw)

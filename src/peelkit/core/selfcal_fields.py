@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from peelkit import sidecar, spread
 from peelkit.core import commit
@@ -181,13 +182,17 @@ def selfcal_each_field(
     if options.model:
         raise OptionError("--model is of one field; leave it out, or --each-field.")
     info = one.open_ms(path, selection, options, dry_run=dry_run)
-    fields = fields_with_rows(info, selection)
+    with ms.opened(info.path) as main:
+        counts = rownumbers.counts_by_field(
+            main, one.selected_rows(info, selection), len(info.data_descriptions)
+        )
+    fields = list(counts)
     folder = (options.out or path.with_name(f"{path.stem}.selfcal")).absolute()
     # Not that of the same fields as one mosaic.
     identity = f"{one.mark(info, selection, options)}-fields"
     if dry_run:
         check_folder(folder, identity, overwrite=options.overwrite)
-        return _rehearsed(info, selection, replace(options, out=folder), fields, machines, progress)
+        return _rehearsed(info, selection, replace(options, out=folder), counts, machines, progress)
     task = Task(path.absolute(), selection, absolute(replace(options, out=folder)))
     runs: list[FieldRun] = []
     progress.stage(f"self-calibrating {len(fields)} fields", total=len(fields))
@@ -231,30 +236,19 @@ def _rehearsed(
     info: ms.MsInfo,
     selection: Selection,
     options: SelfcalOptions,
-    fields: Sequence[int],
+    counts: Mapping[int, NDArray[np.int64]],
     machines: spread.Machines,
     progress: Progress,
 ) -> Outcome:
     """What it would cost; a scheduler is not asked how many workers it has."""
-    rows_of = {
-        number: one.selected_rows(info, replace(selection, field=str(number))) for number in fields
-    }
-    largest = max(rows_of, key=lambda number: rows_of[number].size)
-    imaging = one.settled_imaging(info, replace(selection, field=str(largest)), options, progress)
+    largest = max(counts, key=lambda number: int(counts[number].sum()))
+    alone = replace(selection, field=str(largest))
+    imaging = one.settled_imaging(info, alone, options, progress)
     assert options.out is not None
     return rehearsal.selfcal_fields(
-        info, rows_of, imaging, one.planned(options, options.out), machines.workers
-    )
-
-
-def fields_with_rows(info: ms.MsInfo, selection: Selection) -> list[int]:
-    """Selected fields that have rows, ascending."""
-    rows = one.selected_rows(info, selection)
-    found: set[int] = set()
-    with ms.opened(info.path) as main:
-        for _, window, _ in rownumbers.windows(main, rows):
-            found.update(np.unique(rownumbers.column(main, "FIELD_ID", window)).tolist())
-    return sorted(found)
+        info, counts, one.selected_rows(info, alone), imaging, one.planned(options, options.out),
+        machines.workers,
+    )  # fmt: skip
 
 
 def absolute(options: SelfcalOptions) -> SelfcalOptions:

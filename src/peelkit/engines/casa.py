@@ -6,11 +6,9 @@ is there; otherwise `EngineError` with the last lines of its log.
 
 from __future__ import annotations
 
-import glob
 import json
 import logging
 import os
-import re
 import select
 import shutil
 import signal
@@ -548,7 +546,7 @@ def clean(
         deconvolver = "mtmfs"
     else:
         deconvolver = "multiscale" if imaging.scales else "hogbom"
-    arguments = {
+    arguments: dict[str, Any] = {
         "vis": str(ms.absolute()),
         "imagename": str(imagename.absolute()),
         "field": field,
@@ -583,7 +581,11 @@ def clean(
     }
     products = [imaging.image(imagename), imaging.psf(imagename)]
     if casa.processes > 1 and not resume:
-        psf_there = _make_psf_in_parallel(casa, imagename, imaging, arguments)
+        psf_there = casa_mpi.make_psf(
+            lambda: casa.run("tclean", **arguments, niter=0, restoration=False),
+            imagename,
+            imaging.models(imagename),
+        )
     result = casa.run(
         "tclean",
         product=[*products, *imaging.models(imagename)] if mask else products,
@@ -595,41 +597,6 @@ def clean(
         calcres=not resume or model_changed,
     )
     return dict(result or {})
-
-
-# Of these a parallel tclean concludes that it goes on with an image.
-SIGNS_OF_AN_IMAGE = frozenset(
-    {"image", "psf", "residual", "sumwt", "weight", "pb", "gridwt", "gridwt_temp"}
-)
-
-
-def _make_psf_in_parallel(
-    casa: Casa, imagename: Path, imaging: Imaging, arguments: Mapping[str, Any]
-) -> bool:
-    """Make the PSF where there is a model to begin with, without that; whether it was made.
-
-    A parallel tclean that finds an image wants the density of the weights that one before has left; a model alone
-    will not do (6.7.0: "Imaging weight calculation is requested for a data that was not selected").
-    """
-    models = [path for path in imaging.models(imagename) if path.exists()]
-    for path in models:
-        path.rename(_aside(path))
-    try:
-        for path in imagename.parent.glob(f"{glob.escape(imagename.name)}.*"):
-            kind = re.sub(r"\.tt\d$", "", path.name.removeprefix(f"{imagename.name}."))
-            if kind in SIGNS_OF_AN_IMAGE:
-                shutil.rmtree(path)
-        if models:
-            casa.run("tclean", **arguments, niter=0, restoration=False)
-    finally:
-        for path in models:
-            shutil.rmtree(path, ignore_errors=True)
-            _aside(path).rename(path)
-    return bool(models)
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.aside")
 
 
 def predict(casa: Casa, ms: Path, imagename: Path, arguments: Mapping[str, Any]) -> None:

@@ -11,11 +11,17 @@ Found by running casampi 0.6.0 with Open MPI 4.1 and CASA 6.7:
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from peelkit import parallel
 from peelkit.errors import OptionError
+
+# Of these a parallel tclean concludes that it goes on with an image.
+SIGNS_OF_AN_IMAGE = ("image", "psf", "residual", "sumwt", "weight", "pb", "gridwt", "gridwt_temp")
 
 VARIABLE = "PEELKIT_CASA_PROCESSES"
 
@@ -59,3 +65,34 @@ def environment(number: int) -> dict[str, str]:
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }
+
+
+def make_psf(clean: Callable[[], object], imagename: Path, models: Sequence[Path]) -> bool:
+    """Make the PSF where there is a model to begin with, without that; whether it was made.
+
+    A parallel tclean that finds an image wants the density of the weights that one before has left; a model alone
+    will not do (6.7.0: "Imaging weight calculation is requested for a data that was not selected").
+
+    Parameters
+    ----------
+    clean : callable
+        Makes the PSF and the residual of ``imagename``.
+    models : sequence of Path
+        Where models of it would be.
+    """
+    aside = {path: path.with_name(f"{path.name}.aside") for path in models if path.exists()}
+    for path, other in aside.items():
+        path.rename(other)
+    try:
+        for kind in SIGNS_OF_AN_IMAGE:
+            for tail in ("", ".tt?"):
+                name = f"{glob.escape(imagename.name)}.{kind}{tail}"
+                for path in imagename.parent.glob(name):
+                    shutil.rmtree(path)
+        if aside:
+            clean()
+    finally:
+        for path, other in aside.items():
+            shutil.rmtree(path, ignore_errors=True)
+            other.rename(path)
+    return bool(aside)

@@ -68,6 +68,19 @@ def windows(
             yield start, mine, column(main, "DATA_DESC_ID", mine)
 
 
+def counts_by_field(
+    main: table, rows: NDArray[np.int64], n_ddid: int
+) -> dict[int, NDArray[np.int64]]:
+    """How many of ``rows`` each field has of each data description, shape (data description,); fields ascending."""
+    found: dict[int, NDArray[np.int64]] = {}
+    for _, window, ddids in windows(main, rows):
+        fields = column(main, "FIELD_ID", window)
+        for number in np.unique(fields).tolist():
+            count = np.bincount(ddids[fields == number], minlength=n_ddid)
+            found[number] = found.get(number, 0) + count
+    return dict(sorted(found.items()))
+
+
 def first_of_each(main: table, rows: NDArray[np.int64]) -> list[int]:
     """First of ``rows`` of each data description that they have."""
     found: dict[int, int] = {}
