@@ -9,11 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from makems import MsRecipe, make_ms
 from peelkit.engines import casa as engine
-from peelkit.engines.casa import Casa
+from peelkit.engines.casa import Casa, Imaging
 from peelkit.errors import EngineError
+from peelkit.io.image import read_image, write_like
+from peelkit.io.modelimage import blank_pixels
 
 pytestmark = pytest.mark.casa
 
@@ -68,6 +72,47 @@ def test_a_wrong_python_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PEELKIT_CASA_PYTHON", str(tmp_path / "no-python"))
     with pytest.raises(EngineError, match="no-python"), Casa(tmp_path / "casa.log"):
         pass
+
+
+def test_a_tclean_that_goes_on_makes_the_image_that_new_ones_make(tmp_path: Path) -> None:
+    recipe = MsRecipe(
+        n_antenna=8, n_scan=1, n_time=6, flux_jy=1.0, sources=((0.5, 40.0, 20.0), (0.2, -30.0, -30.0)),
+        sigma_jy=0.01, n_chan=(2,), seed=8,
+    )  # fmt: skip
+    path = tmp_path / "a.ms"
+    make_ms(path, recipe)
+    imaging = Imaging(imsize=128, cell_arcsec=2.0)
+    small, large = np.zeros((2, 128, 128), dtype=bool)
+    small[60:69, 60:69] = large[30:100, 30:100] = True
+    other = tmp_path / "other"
+    images, weighted = {}, {}
+    for how in ("kept", "new"):
+        name, log = tmp_path / how, tmp_path / f"{how}.log"
+        with Casa(log) as casa:
+            for number, mask in enumerate((None, small, large, large)):
+                if number == 3:
+                    # In this process, while CASA's has the image open.
+                    blank_pixels(imaging.models(name)[0], small)
+                path_of_mask = None
+                if mask is not None:
+                    path_of_mask = tmp_path / f"{how}.cleanmask"
+                    like = read_image(imaging.image(name))
+                    write_like(path_of_mask, mask, like, unit="", overwrite=True)
+                if how == "new":
+                    # Anything else between lets it begin anew.
+                    casa.run("listobs", vis=str(path), listfile=str(other), overwrite=True)
+                engine.clean(
+                    casa, path, name, imaging, field="0", spw="", datacolumn="data",
+                    mask=path_of_mask, nsigma=3.0, resume=number > 0, model_changed=number == 3,
+                )  # fmt: skip
+        kinds = [imaging.image(name), imaging.residual(name), *imaging.models(name)]
+        images[how] = [read_image(one).data for one in kinds]
+        weighted[how] = log.read_text().count("Set imaging weights")
+    assert weighted == {"kept": 1, "new": 4}
+    for one, two in zip(images["kept"], images["new"], strict=True):
+        assert np.array_equal(one, two)
+    # All three sources are in it, which lie in the large mask.
+    assert images["new"][2].sum() == pytest.approx(1.7, rel=0.1)
 
 
 def worker_data(home: Path, code: str) -> str:

@@ -144,12 +144,12 @@ def target(session: Session, column: str) -> Target:
     column : str
         ``data`` or ``corrected``.
     """
+    if not session.applied and not session.options.parang:
+        column = "data"  # as which CORRECTED_DATA begins; the imager then goes on
     there = Target(session.work.path, session.field, session.selection.spw, datacolumn=column)
     if session.imaging.smearing == 0:
         return there
     work, path = session.work, session.workspace.averaged
-    if not session.applied and not session.options.parang:
-        column = "data"  # as which CORRECTED_DATA begins
     state = (column, *(session.applied or ()))
     if session.averaged != state:
         shutil.rmtree(path, ignore_errors=True)

@@ -153,7 +153,14 @@ class Casa:
             "calls": dict(self.calls),
         }
 
-    def run(self, task: str, *, product: Path | Sequence[Path] = (), **arguments: Any) -> Any:
+    def run(
+        self,
+        task: str,
+        *,
+        product: Path | Sequence[Path] = (),
+        goes_on: bool = False,
+        **arguments: Any,
+    ) -> Any:
         """Run one task.
 
         Parameters
@@ -162,6 +169,9 @@ class Casa:
             Name in casatasks.
         product : Path or sequence of Path
             Files or folders that must exist afterwards.
+        goes_on : bool
+            This tclean is of the same data and weights as the last task, which was one too: it goes on with
+            its imager, if its image is the same.
         **arguments
             The task's own, paths as absolute strings.
 
@@ -180,7 +190,8 @@ class Casa:
         started = time.monotonic()
         assert self._process is not None and self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps({"task": task, "arguments": arguments}) + "\n")
+            request = {"task": task, "goes_on": goes_on, "arguments": arguments}
+            self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # the child is dead; its last words follow
@@ -589,6 +600,7 @@ def clean(
     result = casa.run(
         "tclean",
         product=[*products, *imaging.models(imagename)] if mask else products,
+        goes_on=resume,
         **arguments,
         niter=imaging.niter if mask else 0,
         nsigma=nsigma if mask else 0.0,
