@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -145,16 +146,16 @@ def plan(work: Path, results: Results, *, quick: bool, kinds: list[str]) -> Iter
     yield from _limits(work, quick=quick, kinds=kinds)
     if quick:
         return
-    for axis in AXES:
+    # Small sizes of all axes first, in case there is no time for the large ones.
+    for size, axis in product(SIZES[1:], AXES):
         for kind in kinds if axis != "fields" else [k for k in kinds if k == "mosaic"]:
-            for size in SIZES[1:]:
-                dataset = Dataset(kind, axis, size)
-                for variant in chains.VARIANTS:
-                    if chains.why_absent(variant, kind) is None:
-                        yield Task(
-                            f"scale/{dataset.name}/{variant}", f"scale {variant} {kind}", size,
-                            lambda d=dataset, v=variant: chain(d, v, 1),
-                        )  # fmt: skip
+            dataset = Dataset(kind, axis, size)
+            for variant in chains.VARIANTS:
+                if chains.why_absent(variant, kind) is None:
+                    yield Task(
+                        f"scale/{dataset.name}/{variant}", f"scale {variant} {kind}", size,
+                        lambda d=dataset, v=variant: chain(d, v, 1),
+                    )  # fmt: skip
 
 
 def before(results: Results) -> dict[str, float]:
