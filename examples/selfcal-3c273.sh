@@ -27,4 +27,4 @@ peelkit mask 3C273.selfcal/final.image 3C273.mask
 echo "== Before and after"
 peelkit stats 3C273.selfcal/first.image 3C273.selfcal/final.image --mask 3C273.mask --plot stats.png
 
-echo "== Done: look at $PWD/3C273.selfcal/*.png and $PWD/stats.png; 'peelkit undo 3C273.ms' takes it back"
+echo "== Done: look at $PWD/3C273.selfcal/*.png and $PWD/stats*.png; 'peelkit undo 3C273.ms' takes it back"

@@ -241,11 +241,15 @@ def opened(machines: Machines) -> Iterator[Spread]:
     from distributed import Client, LocalCluster
 
     # Its words about lost workers and closed connections are not for the user; the errors here are.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in [*logging.root.manager.loggerDict]:
+        # It gives some of its modules levels of their own.
+        if name.partition(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": ANSWER_S}))
         if machines.dask_address:
             address = machines.dask_address
+            log.info("Dask: connecting to the scheduler at %s", address)
         else:
             cluster = stack.enter_context(
                 LocalCluster(
@@ -279,6 +283,8 @@ def opened(machines: Machines) -> Iterator[Spread]:
 
 def _check(client: Any, address: str) -> None:
     """See that there are workers, of one thread each, and that they have this peelkit."""
+    if not client.nthreads():
+        log.info("Dask: waiting for workers at %s, %d s at most", address, WORKERS_S)
     try:
         client.wait_for_workers(1, timeout=WORKERS_S)
     except TimeoutError as error:

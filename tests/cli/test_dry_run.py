@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,19 @@ def test_fields_by_themselves_cost_the_sum_in_time_and_disk(tmp_path: Path, invo
     (tmp_path / "m.selfcal" / "mine").write_text("")
     refused = invoke("selfcal", "m.ms", "--each-field", "--dry-run", *GRID, code=3)
     assert "m.selfcal" in refused.stderr
+
+
+def test_a_sidecar_older_than_its_columns_is_refused(folder: Path, invoke) -> None:
+    predict = (*COMMANDS["predict-region"], "--all-column")
+    invoke(*predict, "--sidecar", "first.json")
+    solve = ("ddsolve", "a.ms", "--dry-run", "--json", "--from")
+    invoke(*solve, "first.json")
+    invoke(*predict, "--overwrite", "--sidecar", "second.json")
+    record = json.loads(Path("first.json").read_text())
+    # As if it had been made an hour before, not a second.
+    made = datetime.fromisoformat(record["started"]) - timedelta(hours=1)
+    record["started"] = made.strftime("%Y-%m-%dT%H:%M:%SZ")
+    Path("first.json").write_text(json.dumps(record))
+    refused = invoke(*solve, "first.json", code=3).stderr
+    assert "predict-region wrote ALL_SKY_MODEL again at" in " ".join(refused.split())
+    invoke(*solve, "second.json")

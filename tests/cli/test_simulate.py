@@ -108,7 +108,7 @@ def test_a_run_that_fails_leaves_the_old_ms_and_nothing_else(
         (("--bright-shape", "ring"), "--bright-shape 'ring': give point, double"),
         (("--bright-shape", "gaussian:-1"), "gaussian:5"),
         (("--faint-flux", 3, 1), "--faint-flux 3 1: give the least flux"),
-        (("--sefd", "nan"), "--sefd nan: give a number"),
+        (("--sefd", "nan"), "'--sefd': nan is no number"),
         (("--integrations", 100000), "the field sets before"),
         (("--truth", "sim.ms"), "is the MS itself"),
         (("--without", "gains"), "'gains' is not one of"),

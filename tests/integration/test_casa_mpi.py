@@ -66,6 +66,7 @@ def test_images_are_the_same_whether_new_or_with_a_model_to_begin_with(
         assert records[f"{name}2"]["engine"]["processes"] == 2
         assert "MPIServer-2" in Path(f"{name}2.casa.log").read_text()
     assert not list(Path().glob("*.aside")) + list(Path().glob(".*peelkit*"))
+    assert not list(Path().glob("*gridwt_temp"))
 
 
 def test_all_processes_end_with_the_command_also_where_it_fails(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ MOST_LINES = 20
     "--flux",
     "flux_jy",
     metavar="JY",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Range(min=0, min_open=True),
     help="Total flux of the model in Jy, to compare amplitudes with, in place of --model-image.",
 )
 @click.option(

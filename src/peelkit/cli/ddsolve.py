@@ -107,7 +107,7 @@ def _decisions(
     help="Iterations of each term in a round, at most.",
 )  # fmt: skip
 @click.option(
-    "--min-snr", type=click.FloatRange(min=0), default=3.0, show_default=True,
+    "--min-snr", type=options.Range(min=0), default=3.0, show_default=True,
     help="Least S/N of a dE solution; a weaker direction is subtracted without gains of its own.",
 )  # fmt: skip
 @click.option(
@@ -375,4 +375,6 @@ def _percent(value: float | None, form: str = ".2g") -> str:
     if value is None:
         return "-"
     # Of two digits 100 would be 1e+02.
+    if abs(value) < 1e-6:
+        return "0 %"
     return f"{100 * value:.0f} %" if value >= 0.995 else f"{100 * value:{form}} %"

@@ -67,7 +67,7 @@ SETTLED = (
 )
 @click.option(
     "--mask-threshold",
-    type=click.FloatRange(min=2),
+    type=options.Range(min=2),
     default=4.5,
     show_default=True,
     help="Sigma that the mask opens to.",
@@ -80,7 +80,7 @@ SETTLED = (
 @options.from_option("Sidecar of 'peelkit predict-region', for --restore.")
 @click.option(
     "--nsigma",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Range(min=0, min_open=True),
     help="Depth of cleaning in the mask, in units of the noise [default: that of IMAGE, or 3].",
 )
 @options.selection_options("field", "spw", "scan")
@@ -193,6 +193,14 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     grown = f", {added} of them new ({islands} new islands)" if added else ""
     depth = f", cleaned to {results['nsigma']:g} sigma" if pixels else ", not cleaned"
     notes.append(f"Mask: {pixels} pixels{grown}{depth}.")
+    imaged, count = results["rows_imaged"], results["rows"]
+    loss = results["imaging"]["smearing"]
+    notes.append(
+        f"Imaged: {count:,} rows as {imaged:,} averages, in which the image's edge loses {100 * loss:.2g} % at most "
+        "(--smearing)."
+        if imaged < count
+        else f"Imaged: {count:,} rows as they are."
+    )
     if results["imaging"]["gridder"] == "mosaic":
         notes.append("A mosaic of even noise: fluxes are those of the sky times .pb.")
     if results["restored"]:

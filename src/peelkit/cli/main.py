@@ -39,11 +39,11 @@ EXIT_STATUS = {
 
 
 class Failure(click.ClickException):
-    """A `PeelkitError` as click shows it: one line on stderr, and its exit code."""
+    """An error as click shows it: one line on stderr, and its exit code."""
 
-    def __init__(self, error: PeelkitError) -> None:
-        super().__init__(str(error))
-        self.exit_code = error.exit_code  # type: ignore[misc]  # click reads it from the instance
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
 
 class PeelkitGroup(click.Group):
@@ -54,7 +54,14 @@ class PeelkitGroup(click.Group):
         try:
             return super().invoke(ctx)
         except PeelkitError as error:
-            raise Failure(error) from error
+            raise Failure(str(error), error.exit_code) from error
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            # click's own has four lines.
+            command = error.ctx.command_path if error.ctx is not None else ctx.command_path
+            message = error.format_message().rstrip(".")
+            raise Failure(f"{message}; see '{command} --help'.", 2) from error
         except KeyboardInterrupt:
             click.echo("peelkit: interrupted.", err=True)
             ctx.exit(130)

@@ -19,7 +19,7 @@ from peelkit.cli.state import RunState
 @click.option(
     "--threshold",
     metavar="SIGMA",
-    type=click.FloatRange(min=1),
+    type=options.Range(min=1),
     default=8.0,
     show_default=True,
     help="Threshold, in units of the local noise.",
@@ -27,7 +27,7 @@ from peelkit.cli.state import RunState
 @click.option(
     "--noise-box",
     metavar="BEAMS",
-    type=click.FloatRange(min=3),
+    type=options.Range(min=3),
     default=15.0,
     show_default=True,
     help="Side of the boxes in which the local noise is measured, in beams; at most a third of the "
@@ -36,7 +36,7 @@ from peelkit.cli.state import RunState
 @click.option(
     "--min-size",
     metavar="BEAMS",
-    type=click.FloatRange(min=0),
+    type=options.Range(min=0),
     default=0.1,
     show_default=True,
     help="Least size of an island, in beams. A point source has ln(peak / threshold) beams above "
@@ -98,7 +98,7 @@ from peelkit.cli.state import RunState
 @click.option(
     "--bright-flux",
     metavar="JY",
-    type=click.FloatRange(min=0),
+    type=options.Range(min=0),
     default=0.1,
     show_default=True,
     help="Least peak or flux of a source to peel, in Jy.",
@@ -106,7 +106,7 @@ from peelkit.cli.state import RunState
 @click.option(
     "--artefact-ratio",
     metavar="RATIO",
-    type=click.FloatRange(min=0),
+    type=options.Range(min=0),
     default=2.0,
     show_default=True,
     help="Least ratio of the rms around a source to peel to the global rms.",

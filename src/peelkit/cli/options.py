@@ -20,6 +20,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
+class _Finite(click.types.FloatParamType):
+    """A number, but neither nan nor inf: click takes both, and nan for within every range."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value} is no number; give a finite one.", param, ctx)
+        return found
+
+
+class Range(click.FloatRange, _Finite):
+    """A finite number in a range."""
+
+    name = "number"
+
+
+NUMBER = _Finite()
+
+
 def _set_verbosity(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         state = ctx.ensure_object(RunState)
@@ -79,13 +102,6 @@ def common(function: F) -> F:
     )(function)
 
 
-def _a_number(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Refuse nan and inf, which are in the range."""
-    if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no number of GiB.", ctx, param)
-    return value
-
-
 def memory(function: F) -> F:
     """--memory GIB: the limit (`peelkit.memory.limited`) under which the command runs."""
 
@@ -110,8 +126,7 @@ def memory(function: F) -> F:
         "--memory",
         "memory_gib",
         metavar="GIB",
-        type=click.FloatRange(min=LEAST_MEMORY_GIB),
-        callback=_a_number,
+        type=Range(min=LEAST_MEMORY_GIB),
         default=DEFAULT_MEMORY_GIB,
         show_default=True,
         help="Memory to take at most, in GiB, in all processes together: data are worked on in pieces that fit.",
@@ -171,14 +186,14 @@ def snr_thresholds(function: F) -> F:
     """--phase-snr and --amplitude-snr."""
     function = click.option(
         "--amplitude-snr",
-        type=click.FloatRange(min=1),
+        type=Range(min=1),
         default=10.0,
         show_default=True,
         help="S/N per solution from which amplitudes are solved.",
     )(function)
     return click.option(
         "--phase-snr",
-        type=click.FloatRange(min=1),
+        type=Range(min=1),
         default=3.0,
         show_default=True,
         help="S/N per solution from which phases are solved.",
@@ -199,14 +214,14 @@ def imaging_options(function: F) -> F:
             ),
             click.option(
                 "--robust",
-                type=click.FloatRange(-2, 2),
+                type=Range(-2, 2),
                 default=0.5,
                 show_default=True,
                 help="Of Briggs weighting.",
             ),
             click.option(
                 "--smearing",
-                type=click.FloatRange(0, 0.1),
+                type=Range(0, 0.1),
                 help="Data are averaged in time for imaging, each baseline as long as sources at the image's edge "
                 "lose this fraction of their flux at most; 0 images them as they are [default: 0.001, less where "
                 "bright sources off axis are seen well enough to suffer].",

@@ -105,7 +105,7 @@ if TYPE_CHECKING:
 @click.option(
     "--least-rest",
     metavar="FRACTION",
-    type=click.FloatRange(0, 1),
+    type=options.Range(0, 1),
     default=0.0,
     show_default=True,
     help="Leave out what is outside the regions if it has less than this share of the flux in them: in an image "
@@ -145,7 +145,7 @@ def predict_region(
       peelkit predict-region x.ms --image mosaic.image --regions bright.crtf --rest-column REST
       peelkit predict-region x.ms --image x.image --regions two.reg --shape point --shape LOBES=clean
       peelkit predict-region x.ms --image x.image --regions bright.reg --dask-address tcp://head:8786
-      peelkit predict-region x.ms --image peeled.image.tt0 --regions two.reg --refine solve.json \
+      peelkit predict-region x.ms --image peeled.image.tt0 --regions two.reg --refine solve.json \\
         --direction-model LOBES=lobes.image.tt0 --all-column --overwrite
     """
     from peelkit.core import predict_region as work

@@ -71,7 +71,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 )
 @click.option(
     "--minsnr",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Range(min=0, min_open=True),
     help="S/N below which a solution is dropped [default: 3, or 2 in a large array with phases well above it].",
 )
 @click.option(
@@ -158,14 +158,14 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 )
 @click.option(
     "--mask-threshold",
-    type=click.FloatRange(min=2),
+    type=options.Range(min=2),
     default=4.5,
     show_default=True,
     help="Sigma that the mask opens to; it starts at twice as much.",
 )
 @click.option(
     "--nsigma",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Range(min=0, min_open=True),
     help="Depth of cleaning in the mask [default: 3, or 1 above a dynamic range of 5000].",
 )
 @click.option(
@@ -177,7 +177,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 )
 @click.option(
     "--flux-range",
-    type=float,
+    type=options.NUMBER,
     nargs=2,
     default=(0.95, 2.0),
     show_default=True,
@@ -186,14 +186,14 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
 )
 @click.option(
     "--max-beam-change",
-    type=click.FloatRange(min=0),
+    type=options.Range(min=0),
     default=0.05,
     show_default=True,
     help="Change of the beam's area, as a fraction.",
 )
 @click.option(
     "--max-failed",
-    type=click.FloatRange(0, 1),
+    type=options.Range(0, 1),
     default=0.25,
     show_default=True,
     help="Failed solutions, as a fraction.",
@@ -411,7 +411,9 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             ]
         )
     notes = [
-        "A verdict compares with the best image so far, cleaned again in the mask of that round."
+        "A verdict compares with the best image so far, cleaned again in the mask of that round.",
+        "S/N: of a solution, as the noise of the image before lets expect; artefacts count as noise. What gaincal found "
+        "is in the plots.",
     ]
     for line in results["line_channels"]:
         notes.append(

@@ -14,8 +14,8 @@ from peelkit.cli.console import TextTable
 from peelkit.cli.finish import finish
 from peelkit.cli.state import RunState
 
-POSITIVE = click.FloatRange(min=0, min_open=True)
-NOT_NEGATIVE = click.FloatRange(min=0)
+POSITIVE = options.Range(min=0, min_open=True)
+NOT_NEGATIVE = options.Range(min=0)
 COUNT = click.IntRange(min=1)
 
 
@@ -123,7 +123,7 @@ COUNT = click.IntRange(min=1)
 @click.option(
     "--spectral-index",
     metavar="ALPHA",
-    type=float,
+    type=options.NUMBER,
     default=-0.7,
     show_default=True,
     help="Of bright sources.",
@@ -139,7 +139,7 @@ COUNT = click.IntRange(min=1)
 @click.option(
     "--faint-flux",
     metavar="LOW HIGH",
-    type=float,
+    type=options.NUMBER,
     nargs=2,
     default=(0.001, 0.03),
     show_default=True,

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 )
 @options.ms_argument
 @click.option("--image", type=options.PATH, help="First image, CASA or FITS; made if not given.")
-@click.option("--peak", type=float, help="Peak of the first image [Jy/beam], instead of --image.")
-@click.option("--rms", type=float, help="Noise of the first image [Jy/beam], with --peak.")
+@click.option(
+    "--peak", type=options.NUMBER, help="Peak of the first image [Jy/beam], instead of --image."
+)
+@click.option("--rms", type=options.NUMBER, help="Noise of the first image [Jy/beam], with --peak.")
 @options.datacolumn("Column that the first image is made of.")
 @options.selection_options("field", "spw", "scan")
 @options.snr_thresholds

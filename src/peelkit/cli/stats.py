@@ -67,7 +67,7 @@ class AngleType(click.ParamType):
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Range(min=0, min_open=True),
     default=5.0,
     show_default=True,
     help="Threshold of the source finder, in sigma of the local noise.",
@@ -293,6 +293,9 @@ def _flux_notes(results: dict[str, Any]) -> list[str]:
             "Flux ratio: median over sources in both, image / reference; from noise: the scatter of "
             "noise alone."
         )
+    counts = [entry["sources_compared"] for entry in results["images"]]
+    if any(count in (1, 2) for count in counts):
+        notes.append("A ratio of one or two sources says little: they may be artefacts.")
     for pair in results["pairs"]:
         if pair["before"] != results["reference"]["path"] and pair["sources_compared"]:
             scatter = pair["flux_ratio_scatter"]
@@ -367,9 +370,9 @@ def _truth_tables(names: Sequence[str], entries: Sequence[dict[str, Any]]) -> li
         [item | {"ratio": _over(item)} for _, _, item in left],
         [
             ("true", "Jy/beam", "true_jy_beam"),
-            ("left", "Jy/beam", "left_jy_beam"),
+            ("largest", "Jy/beam", "left_jy_beam"),
             ("local rms", "Jy/beam", "rms_local_jy_beam"),
-            ("left / local rms", "", "ratio"),
+            ("largest / local rms", "", "ratio"),
         ],
         title="Bright sources",
         notes=[],
@@ -380,7 +383,7 @@ def _truth_tables(names: Sequence[str], entries: Sequence[dict[str, Any]]) -> li
             ["source", *inner.columns],
             [[label, *row] for (label, _, _), row in zip(left, inner.rows, strict=True)],
             title=inner.title,
-            notes=["left: the largest value, up or down, within a beam of the source's place."],
+            notes=["largest: value, up or down, within a beam of the source's place."],
         ),
     ]
 

@@ -112,6 +112,8 @@ CASA_START = Rate(fixed=2.5)
 GRID = Rate(fixed=0.1, per_mrow=0.35, per_mvis=0.17)
 GRIDDER_FACTOR = {"standard": 1.0, "wproject": 3.0, "mosaic": 3.0, "wgridder": 0.7}
 PIXEL_S = 3.0e-7
+# What an imager takes to begin, once for an image: convolution functions of the primary beam, whatever the data.
+BEGIN_S = {"mosaic": 8.0}
 MAJOR_CYCLES = 6
 # gaincal and applycal of one round, and the model's column.
 ROUND = Rate(fixed=1.9, per_mvis=3.9)
@@ -167,16 +169,23 @@ def stage(
 
 @dataclass(frozen=True)
 class Grid:
-    """An image: pixels a side, Taylor terms, and CASA's gridder."""
+    """An image: pixels a side, Taylor terms, CASA's gridder, and the processes that grid."""
 
     imsize: int
     nterms: int = 1
     gridder: str = "standard"
+    processes: int = 1
 
     @property
     def memory_bytes(self) -> float:
-        """Of tclean's images while it runs."""
-        return CASA_BYTES + PIXEL_BYTES * self.imsize**2 * (3 * self.nterms - 1)
+        """Of tclean's images while it runs, in all its processes."""
+        one = CASA_BYTES + PIXEL_BYTES * self.imsize**2 * (3 * self.nterms - 1)
+        return one * self.processes + (CASA_BYTES if self.processes > 1 else 0)
+
+    @property
+    def images_bytes(self) -> float:
+        """Of the images on disk."""
+        return 4.0 * 8 * self.imsize**2 * self.nterms
 
 
 @dataclass(frozen=True)
@@ -262,15 +271,20 @@ def survey(size: Size) -> Stage:
     return stage("reading flags and weights", SURVEY, size, read=size.rest_bytes)
 
 
-def tclean(name: str, size: Size, grid: Grid, *, residuals: float, psf: bool) -> Stage:
-    """So many passes that make residuals (the first has nothing to degrid), and the PSF."""
+def tclean(
+    name: str, size: Size, grid: Grid, *, residuals: float, psf: bool, begins: bool = True
+) -> Stage:
+    """So many passes that make residuals (the first has nothing to degrid), and the PSF; ``begins`` an image."""
     factor = GRIDDER_FACTOR[grid.gridder]
     # The PSF needs 2 n - 1 terms; degridding and gridding n each.
     passes = grid.nterms * (2 * residuals - 1) + (2 * grid.nterms - 1 if psf else 0)
     pixels = PIXEL_S * grid.imsize**2 * passes
     cpu = factor * passes * GRID.cpu_s(size) + pixels
+    if begins:
+        cpu += BEGIN_S.get(grid.gridder, 0.0)
     read = (residuals + psf) * (size.column_bytes + size.rest_bytes)
-    return Stage(name, cpu, cpu / GRID.lanes + read / DISK_BYTES_S, read)
+    written = grid.images_bytes
+    return Stage(name, cpu, cpu / GRID.lanes + (read + written) / DISK_BYTES_S, read, written)
 
 
 def start() -> Stage:
@@ -323,7 +337,9 @@ def image_residual(
         found.append(stage("starting CASA", CASA_START, size))
     if new:
         found.append(tclean("dirty image", imaged, grid, residuals=1, psf=True))
-    found.append(tclean("cleaning", imaged, grid, residuals=MAJOR_CYCLES, psf=not new))
+    found.append(
+        tclean("cleaning", imaged, grid, residuals=MAJOR_CYCLES, psf=not new, begins=not new)
+    )
     if grows:
         found.append(
             tclean(
@@ -332,6 +348,7 @@ def image_residual(
                 grid,
                 residuals=1.5 * MAJOR_CYCLES,
                 psf=False,
+                begins=False,
             )
         )
     return found
@@ -372,7 +389,7 @@ def selfcal(
         stage("starting CASA", CASA_START, size),
         *average(size, averages),
         tclean("dirty image", imaged, grid, residuals=1, psf=True),
-        tclean("first image", imaged, grid, residuals=MAJOR_CYCLES, psf=False),
+        tclean("first image", imaged, grid, residuals=MAJOR_CYCLES, psf=False, begins=False),
         *(
             Stage(f"rounds: {one.name}", rounds * one.cpu_s, rounds * one.seconds,
                   rounds * one.read_bytes, rounds * one.written_bytes)

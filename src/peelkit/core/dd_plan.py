@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from peelkit.core.dd_gate import Direction, FieldDecision
 from peelkit.core.ddsolve_options import DdOptions
 from peelkit.core.selfcal import choose_refants
 from peelkit.errors import DataError, OptionError
-from peelkit.io import ms
+from peelkit.io import journal, ms
 from peelkit.io.survey import survey
 from peelkit.progress import Progress
 from peelkit.selection import Selection
@@ -161,11 +163,24 @@ def settle(info: ms.MsInfo, selection: Selection, options: DdOptions, progress: 
     )
 
 
+def _refuse_older(info: ms.MsInfo, plan: Path, record: Mapping[str, Any], names: list[str]) -> None:
+    """Refuse a sidecar whose columns another command has written since."""
+    done = datetime.fromisoformat(record["started"]) + timedelta(seconds=record["seconds"] + 2)
+    for step in journal.steps(info.path):
+        again = [name for name in names if name in step.replaced or name in step.created]
+        if again and datetime.fromisoformat(step.when) > done:
+            raise DataError(
+                f"{plan}: {step.command} wrote {again[0]} again at {step.when}, after this; give the sidecar of that "
+                "run, or 'peelkit undo' it."
+            )
+
+
 def _directions(info: ms.MsInfo, options: DdOptions) -> tuple[str, list[Direction]]:
     if options.plan is not None:
         if options.all_column or options.peel:
             raise OptionError("--from brings the columns; leave --all and --peel out.")
-        record = sidecar.read(options.plan, "predict-region")["results"]
+        whole = sidecar.read(options.plan, "predict-region")
+        record = whole["results"]
         all_column = record.get("all_column") or ""
         if not all_column:
             raise DataError(
@@ -182,6 +197,7 @@ def _directions(info: ms.MsInfo, options: DdOptions) -> tuple[str, list[Directio
             )
             for d in record["directions"]
         ]
+        _refuse_older(info, options.plan, whole, [all_column, *(d.column for d in directions)])
     else:
         if not options.all_column or not options.peel:
             raise OptionError(

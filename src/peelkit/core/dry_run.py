@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit import memory
-from peelkit.core import averaging, cost
+from peelkit.core import averaging, cost, imagers
 from peelkit.core.cost import Estimate, Size, Stage
-from peelkit.engines import quartical
+from peelkit.engines import casa_mpi, quartical
 from peelkit.errors import DataError
 from peelkit.io import journal, ms, rownumbers
 from peelkit.outcome import Outcome
@@ -146,8 +146,8 @@ def image_residual(
     place = out.absolute().parent
     averages = _averages(info, rows, imaging, size, place)
     found = cost.image_residual(size, averages, grid, new=new, grows=grows)
-    disk = 4.0 * 8 * grid.imsize**2 * grid.nterms + _disk_bytes(averages)
-    notes = [f"{cost.MAJOR_CYCLES} major cycles of each cleaning, {grid.imsize} pixels a side"]
+    disk = grid.images_bytes + _disk_bytes(averages)
+    notes = _imaging_notes(grid)
     if grows:
         notes.append("the mask opens twice")
     estimate = Estimate("image-residual", size, tuple(found), disk, grid.memory_bytes, info.n_rows)
@@ -190,13 +190,13 @@ class Rounds:
         return [
             f"{self.count} round{'s' if self.count > 1 else ''}"
             + ("" if self.rounds else f" (--solint auto; at most {self.most})"),
-            f"{cost.MAJOR_CYCLES} major cycles of each cleaning, {grid.imsize} pixels a side",
+            *_imaging_notes(grid),
         ]
 
     def disk_bytes(self, size: Size, averages: Size | None, grid: cost.Grid) -> float:
         """Of the copy that is worked on, and the images."""
         disk = 3 * size.column_bytes + size.rest_bytes + _disk_bytes(averages)
-        return disk + 4 * 8 * grid.imsize**2 * grid.nterms * (self.count + 1)
+        return disk + grid.images_bytes * (self.count + 1)
 
 
 def selfcal(info: ms.MsInfo, rows: NDArray[np.int64], imaging: Imaging, planned: Rounds) -> Outcome:
@@ -257,7 +257,7 @@ def selfcal_fields(
     )  # fmt: skip
     notes = [*planned.notes(grid), "all fields are imaged as the largest"]
     if workers > 1:
-        notes.append(f"{lanes} workers with a core each")
+        notes.append(f"{lanes} of {workers} workers at a time, with a core each")
     return outcome(info, estimate, place=planned.place, notes=notes)
 
 
@@ -305,7 +305,17 @@ def _existing(folder: Path) -> Path:
 
 
 def _grid(imaging: Imaging) -> cost.Grid:
-    return cost.Grid(imaging.imsize, imaging.nterms, imaging.gridder)
+    processes = imagers.processes(imaging.imager)
+    return cost.Grid(imaging.imsize, imaging.nterms, imaging.gridder, processes)
+
+
+def _imaging_notes(grid: cost.Grid) -> list[str]:
+    notes = [f"{cost.MAJOR_CYCLES} major cycles of each cleaning, {grid.imsize} pixels a side"]
+    if grid.processes > 1:
+        notes.append(
+            f"tclean in {grid.processes} processes ({casa_mpi.VARIABLE}); the time is that of one"
+        )
+    return notes
 
 
 __all__ = [

@@ -193,6 +193,7 @@ def image_residual(
                         cleaned, added = work.like(record, start)
                     else:
                         cleaned, added = work.new()
+                    imaged = ms.read_info(view).n_rows
                 needed = _bearable(info, cleaned, settled, selection, options)
                 if needed >= settled.smearing:
                     break
@@ -213,6 +214,8 @@ def image_residual(
             "mask_pixels": int(cleaned.mask.sum()),
             "mask_pixels_added": int(added.sum()),
             "mask_islands_added": new_islands(cleaned.mask, added),
+            "rows": int(rows.size),
+            "rows_imaged": imaged,
             "restored": None,
         }
         if record is not None and small is None and settled.imager != record.imaging.imager:

@@ -198,7 +198,7 @@ def directions(
         if part.flux_jy <= 0:
             raise DataError(
                 f"{region}: the model's flux in it is {part.flux_jy * 1e3:.4g} mJy, not positive; take "
-                "it out, or make it larger."
+                "it out, make it larger, or, if the image is of peeled data, give --refine with ddsolve's sidecar."
             )
         found.append(Direction(region, label, column, part))
     return found

@@ -290,9 +290,9 @@ def _weather_notes(here: Conditions, median: dict[str, Any]) -> list[str]:
             turn = f"which changes by 30 deg in {thirty:.0f} s, never by 1 rad"
         else:
             turn = f"which changes by 30 deg in {thirty:.0f} s, by 1 rad in {radian:.0f} s"
-        light = "day" if now.day_fraction > 0.5 else "night"
+        light = f"{100 * now.day_fraction:.0f} % of it by daylight"
         notes.append(
-            f"{array[0].upper()}{array[1:]}, month {', '.join(map(str, now.months))}, by {light}: phase rms "
+            f"{array[0].upper()}{array[1:]}, month {', '.join(map(str, now.months))}, {light}: phase rms "
             f"{now.api_rms_deg:.1f} deg on 300 m at 11.7 GHz, {median['troposphere_rms_deg']:.0f} deg on the median "
             f"baseline ({here.median_m:.0f} m), {turn}."
         )
@@ -304,8 +304,8 @@ def _weather_notes(here: Conditions, median: dict[str, Any]) -> list[str]:
         and here.dominant == "troposphere"
     ):
         notes.append(
-            "Partly or all observed between 10 AM and two hours after sunset, when convection often makes phases much less "
-            "stable than the table says, in summer above all: prefer shorter intervals."
+            f"{100 * now.convection_fraction:.0f} % of it is between 10 AM and two hours after sunset, when convection "
+            "often makes phases much less stable than the table says, in summer above all: prefer shorter intervals."
         )
     return notes
 

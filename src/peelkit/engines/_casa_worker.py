@@ -145,7 +145,8 @@ def keep_imagers() -> Callable[[], None]:
             if self.SItool is None or self.NF > 1 or pixels > KEPT_PIXELS or sys.exc_info()[0]:
                 super().deleteImagers()
                 return
-            self.unlockimages()
+            # Not the normalizers': one that had nothing to do dies of it (6.7.0).
+            self.SItool.unlockimages(0)
             kept.update(key=self.key, tool=self.SItool)
             self.SItool = None
 

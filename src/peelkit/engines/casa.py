@@ -66,6 +66,8 @@ class Casa:
         self.version = ""
         self.data = ""
         self.calls: dict[str, int] = {}
+        # What is deleted in the end.
+        self.leftovers: set[Path] = set()
         self._process: subprocess.Popen[str] | None = None
         self._replies: IO[str] | None = None
         self._work: tempfile.TemporaryDirectory[str] | None = None
@@ -137,6 +139,8 @@ class Casa:
             self._replies.close()
         if self._work is not None:
             self._work.cleanup()
+        for path in self.leftovers:
+            shutil.rmtree(path, ignore_errors=True)
 
     def _kill(self) -> None:
         if self._process is not None:
@@ -608,6 +612,9 @@ def clean(
         calcpsf=not (resume or psf_there),
         calcres=not resume or model_changed,
     )
+    if casa.processes > 1:
+        # The next call on this image wants it.
+        casa.leftovers.add(imagename.with_name(f"{imagename.name}.gridwt_temp"))
     return dict(result or {})
 
 

@@ -80,6 +80,11 @@ figure() {
     sed -n "s/.*\"$1\": *\([-+.0-9][-+.0-9e]*\).*/\1/p" "$2" | tail -1
 }
 
+# short NUMBER: to three digits.
+short() {
+    LC_ALL=C printf '%.3g' "${1:-nan}"
+}
+
 # holds EXPRESSION: whether a comparison of numbers holds, which it does not where one is not known.
 holds() {
     awk "BEGIN { exit !($1) }" 2> /dev/null
@@ -183,20 +188,20 @@ while [ "$round" -le "$rounds" ]; do
     fall=$(figure local_rms_fell_by "$out/fall$round.json")
     over=$(figure local_rms_over_thermal "$out/fall$round.json")
     if holds "$fall < $least_fall"; then
-        echo "== round $round brought the local rms down by $fall, less than $least_fall: it is the last"
+        echo "== round $round brought the local rms down by $(short "$fall"), less than $least_fall: it is the last"
         break
     fi
     left=$(figure chi2_over_noise "$out/fall$round.json")
     if holds "$left <= $enough_chi2"; then
-        echo "== the solve leaves $left times the chi-squared of noise: round $round is the last"
+        echo "== the solve leaves $(short "$left") times the chi-squared of noise: round $round is the last"
         break
     fi
     if holds "$over <= $enough"; then
-        echo "== the local rms is $over times the thermal noise: round $round is the last"
+        echo "== the local rms is $(short "$over") times the thermal noise: round $round is the last"
         break
     fi
     if [ "$round" -eq "$rounds" ]; then
-        echo "== round $round of rounds=$rounds brought the local rms down by $fall: another may bring it further"
+        echo "== round $round of rounds=$rounds brought the local rms down by $(short "$fall"): another may bring it further"
         break
     fi
     again='--overwrite'
