@@ -107,7 +107,7 @@ PREDICT = Rate(fixed=0.1, per_mrow=0.5, per_msample=0.16, lanes=1.3)
 FIT = Rate(fixed=0.05, per_mrow=0.5, per_msample=0.37)
 FIT_PASSES, FIT_VISIBILITIES = 2, 20e6
 AVERAGE = Rate(fixed=0.1, per_mrow=2.0, per_msample=0.13)
-CASA_START = Rate(fixed=2.5)
+CASA_START = Rate(fixed=1.5)
 # tclean: one pass of gridding or degridding of one Taylor term, and what it costs for a pixel [s].
 GRID = Rate(fixed=0.1, per_mrow=0.35, per_mvis=0.17)
 GRIDDER_FACTOR = {"standard": 1.0, "wproject": 3.0, "mosaic": 3.0, "wgridder": 0.7}
