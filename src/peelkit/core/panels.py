@@ -41,6 +41,37 @@ class Panels:
     x: tuple[float, float]
     y: tuple[float, float]
 
+    def figure(
+        self,
+        titles: Sequence[str],
+        *,
+        rest: float,
+        edges: Sequence[float],
+        xlabel: str,
+        ylabel: str,
+        right: float = 0.2,
+    ) -> tuple[Any, Any]:
+        """Empty figure and its Axes with frames, ticks and titles (`draw`), so that panels are always as large.
+
+        Parameters
+        ----------
+        xlabel, ylabel : str
+            Of all panels.
+        right : float
+            Space beside the panels [inch].
+        """
+        from matplotlib.figure import Figure
+
+        width, height = 11.0, 1.5 * self.rows + 0.9
+        figure = Figure(figsize=(width, height))
+        axis = figure.add_axes(
+            (0.8 / width, 0.65 / height, (width - 0.8 - right) / width, 1.5 * self.rows / height)
+        )
+        self.draw(axis, titles, rest=rest, edges=edges)
+        figure.supxlabel(xlabel, fontsize=10)
+        figure.supylabel(ylabel, fontsize=10)
+        return figure, axis
+
     @property
     def rows(self) -> int:
         """Rows of panels."""

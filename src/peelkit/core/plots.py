@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core.measure import Mask
+from peelkit.core.panels import Panels
 from peelkit.io.caltable import GainTable
 from peelkit.io.image import Image
 
@@ -18,6 +18,8 @@ from peelkit.io.image import Image
 HANDS = ("#0072B2", "#D55E00")
 GOOD, BAD = "#009E73", "#CC79A7"
 COLUMNS = 5
+# Of spws.
+MARKERS = ("o", "s", "^", "v", "D", "x")
 
 
 def gains(
@@ -84,10 +86,9 @@ def _per_antenna(
     *,
     rest: float,
 ) -> Path:
+    from matplotlib.lines import Line2D
+
     antennas = [a for a in np.unique(table.antenna) if table.ok[table.antenna == a].any()]
-    rows = max(1, math.ceil(len(antennas) / COLUMNS))
-    figure = new_figure(figsize=(11, 1.5 * rows + 0.9))
-    axes = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
     minutes, breaks = compressed_minutes(table.time_s)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     # Phases are about 0, amplitudes are not.
@@ -97,31 +98,49 @@ def _per_antenna(
     else:
         pad = max(0.02 * rest, 0.1 * (high - low))
         low, high = min(low, rest) - pad, max(high, rest) + pad
-    # One marker a solution; many solutions want small ones.
-    size = 5 if np.unique(table.time_s).size < 40 else 2.5
-    for axis, antenna in zip(axes.flat, antennas, strict=False):
-        mine = table.antenna == antenna
-        axis.axhline(rest, color="0.8", lw=0.8, zorder=0)
-        for edge in breaks:
-            axis.axvline(edge, color="0.85", lw=0.8, ls=":", zorder=0)
-        for hand in range(values.shape[1]):
-            axis.plot(
-                minutes[mine], values[mine, hand], ".", ms=size, color=HANDS[hand % 2],
-                label=f"polarisation {hand + 1}",
-            )  # fmt: skip
-        axis.set_title(names[int(antenna)], fontsize=9, pad=2)
-        axis.tick_params(labelsize=8)
-        axis.set_ylim(low, high)
-    for axis in axes.flat[len(antennas) :]:
-        axis.set_visible(False)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    if len(labels) > 1:
-        figure.legend(
-            handles, labels, loc="outside upper right", ncols=2, fontsize=8, frameon=False
-        )
+    margin = 0.05 * float(np.ptp(minutes)) or 0.05
+    shown = Panels(
+        COLUMNS, len(antennas), (float(minutes.min()) - margin, float(minutes.max()) + margin), (low, high)
+    )  # fmt: skip
     gaps = ", gaps between scans cut at dotted lines" if breaks else ""
-    figure.supxlabel(f"time [min]{gaps}", fontsize=10)
-    figure.supylabel(label, fontsize=10)
+    figure, axis = shown.figure(
+        [names[int(a)] for a in antennas], rest=rest, edges=breaks, xlabel=f"time [min]{gaps}", ylabel=label
+    )  # fmt: skip
+    spws = np.unique(table.spw)
+    # One marker a solution; many solutions want small ones.
+    size = 3.5 if np.unique(table.time_s).size < 40 else 2.0
+    for panel, antenna in enumerate(antennas):
+        for number, spw in enumerate(spws):
+            mine = (table.antenna == antenna) & (table.spw == spw)
+            for hand in range(values.shape[1]):
+                axis.plot(
+                    *shown.place(panel, minutes[mine], values[mine, hand]), color=HANDS[hand % 2],
+                    ls="none", marker=MARKERS[number % len(MARKERS)], ms=size, mew=0.6, clip_on=False,
+                    # What lies below is seen through.
+                    mfc="none" if hand else None,
+                )  # fmt: skip
+    keys = [
+        Line2D([], [], color=HANDS[hand], ls="none", marker="o", ms=4, mfc="none" if hand else None,
+               label=f"polarisation {hand + 1}")
+        for hand in range(values.shape[1]) if values.shape[1] > 1
+    ]  # fmt: skip
+    if 1 < spws.size <= len(MARKERS):
+        keys += [
+            Line2D([], [], color="0.3", ls="none", marker=marker, ms=4, label=f"spw {spw}")
+            for marker, spw in zip(MARKERS, spws, strict=False)
+        ]
+    if keys:
+        height = figure.get_size_inches()[1]
+        figure.legend(
+            handles=keys, loc="upper right", bbox_to_anchor=(1, 1 - 0.02 / height), ncols=len(keys),
+            fontsize=8, frameon=False, borderaxespad=0, handletextpad=0.2,
+        )  # fmt: skip
+    without = [names[int(a)] for a in np.unique(table.antenna) if a not in antennas]
+    if without:
+        figure.text(
+            0.01, 1 - 0.02 / figure.get_size_inches()[1], f"without solutions: {', '.join(without)}",
+            fontsize=8, va="top",
+        )  # fmt: skip
     return save(figure, path)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from peelkit.core.dd_fields import towards
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.panels import Panels
-from peelkit.core.plots import COLUMNS, compressed_minutes, new_figure, save
+from peelkit.core.plots import COLUMNS, compressed_minutes, save
 from peelkit.io.gains import TermGains
 
 if TYPE_CHECKING:
@@ -91,30 +91,38 @@ def _panels(
     shown = Panels(
         COLUMNS, antennas.size, (float(x.min()) - margin, float(x.max()) + margin), (low, high)
     )
-    # In inches, so that the panels are as large whatever their number.
-    width, height = 11.0, 1.5 * shown.rows + 0.9
-    figure = new_figure(figsize=(width, height), layout=None)
-    axis = figure.add_axes((0.8 / width, 0.65 / height, 9.2 / width, 1.5 * shown.rows / height))
     edges = breaks if against == "time" else []
-    shown.draw(axis, [names[int(antenna)] for antenna in antennas], rest=rest, edges=edges)
+    gaps = ", gaps cut at dotted lines" if edges else ""
+    figure, axis = shown.figure(
+        [names[int(antenna)] for antenna in antennas], rest=rest, edges=edges, right=1.0,
+        xlabel="frequency [GHz]" if against == "freq" else f"time [min]{gaps}",
+        ylabel="amplitude" if quantity == "amplitude" else "phase [deg]",
+    )  # fmt: skip
+    width, height = figure.get_size_inches()
     scale = Normalize(float(colour.min()), float(colour.max()) or 1.0)
-    for hand in np.unique(table["hand"]):
-        some = table["hand"] == hand
-        axis.scatter(
-            *shown.place(panel[some], x[some], np.clip(y[some], low, high)),
-            c=colour[some], cmap=COLOURS, norm=scale,
-            s=5 if hand == 0 else 7, lw=0 if hand == 0 else 0.6, marker=MARKERS[int(hand) % 2],
-        )  # fmt: skip
+    inside = (y >= low) & (y <= high)
+    drawn = [
+        (inside & (table["hand"] == hand), MARKERS[int(hand) % 2], 5 if hand == 0 else 7)
+        for hand in np.unique(table["hand"])
+    ]
+    drawn += [(y > high, "^", 16), (y < low, "v", 16)]
+    for some, marker, size in drawn:
+        if some.any():
+            axis.scatter(
+                *shown.place(panel[some], x[some], np.clip(y[some], low, high)),
+                c=colour[some], cmap=COLOURS, norm=scale, clip_on=False,
+                s=size, lw=0.6 if marker == "x" else 0, marker=marker,
+            )  # fmt: skip
     bar = figure.colorbar(
         ScalarMappable(scale, COLOURS),
         cax=figure.add_axes((10.15 / width, 0.15, 0.2 / width, 0.7)),
     )
     bar.set_label("frequency [GHz]" if against == "time" else "time [min]", fontsize=9)
-    gaps = ", gaps cut at dotted lines" if edges else ""
-    figure.supxlabel("frequency [GHz]" if against == "freq" else f"time [min]{gaps}", fontsize=10)
-    figure.supylabel("amplitude" if quantity == "amplitude" else "phase [deg]", fontsize=10)
-    hands = "dots and crosses: the two polarisations" if np.any(table["hand"] > 0) else ""
+    words = ["dots and crosses: the two polarisations"] if np.any(table["hand"] > 0) else []
+    words += [] if inside.all() else [f"triangles: {np.count_nonzero(~inside)} beyond the axis"]
     figure.suptitle(
-        f"dE towards {label}" + (f" ({hands})" if hands else ""), fontsize=10, y=1 - 0.08 / height
+        f"dE towards {label}" + (f" ({'; '.join(words)})" if words else ""),
+        fontsize=10,
+        y=1 - 0.08 / height,
     )
     return save(figure, path)
