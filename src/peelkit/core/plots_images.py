@@ -202,7 +202,8 @@ def _cutout_row(
     bar.set_ticks(_ticks(linear * factor, limit * factor))
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}"))
     bar.ax.minorticks_off()
-    bar.set_label(unit_label(unit) + "/beam (asinh scale)")
+    dashed = "; dashed: the region" if any(one is not None for one in row.outlines) else ""
+    bar.set_label(f"{unit_label(unit)}/beam (asinh scale{dashed})")
 
 
 def unit_label(unit: str) -> str:

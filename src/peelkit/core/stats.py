@@ -465,7 +465,7 @@ def _cutout_row(
     for name, figure in zip(names, figures, strict=True):
         factor, unit = plots_images.unit_for(figure["rms_local_jy_beam"])
         rms = f"{figure['rms_local_jy_beam'] * factor:.3g} {plots_images.unit_label(unit)}/beam"
-        titles.append(f"{name}\nrms {rms}, DR {figure['dynamic_range_reference_peak']:.0f}")
+        titles.append(f"{name}\nlocal rms {rms}\nDR {figure['dynamic_range_reference_peak']:.0f}")
     # No wider than the largest image: the rest would be blank.
     widest = max(max(image.data.shape) * image.cell_arcsec for image in scene.images)
     return plots_images.CutoutRow(
