@@ -73,3 +73,19 @@ def test_a_solve_pays_for_chunks_of_so_many_visibilities_and_one_for_each_spw() 
     wide = Size(rows=10, samples=52_000_000, visibilities=13_000_000, spws=2)
     assert wide.chunks == 5
     assert replace(wide, spws=16).chunks == 16
+
+
+def test_a_mosaic_begins_once_for_each_image() -> None:
+    begun = Grid(128, gridder="mosaic", begin_s=8.0, begin_bytes=1e9)
+    free = Grid(128, gridder="mosaic")
+
+    def seconds(grid: Grid, rounds: int | None) -> float:
+        if rounds is None:
+            stages = cost.image_residual(SIZE, None, grid, new=True, grows=True)
+        else:
+            stages = cost.selfcal(SIZE, None, grid, rounds=rounds, whole=SIZE, calwt=False)
+        return sum(one.cpu_s for one in stages)
+
+    assert seconds(begun, None) - seconds(free, None) == pytest.approx(8.0)
+    assert seconds(begun, 3) - seconds(free, 3) == pytest.approx(4 * 8.0)
+    assert begun.memory_bytes - free.memory_bytes == pytest.approx(1e9)

@@ -112,8 +112,10 @@ CASA_START = Rate(fixed=1.5)
 GRID = Rate(fixed=0.1, per_mrow=0.35, per_mvis=0.17)
 GRIDDER_FACTOR = {"standard": 1.0, "wproject": 3.0, "mosaic": 3.0, "wgridder": 0.7}
 PIXEL_S = 3.0e-7
-# What an imager takes to begin, once for an image: convolution functions of the primary beam, whatever the data.
-BEGIN_S = {"mosaic": 8.0}
+# What the mosaic gridder takes to begin, once for an image and whatever the data [s, B]: convolution functions of primary
+# beams, where CASA has all dishes for alike (VLA: SimplePBConvFunc), and where not.
+ALIKE_BEGIN, DIFFERENT_BEGIN = (8.0, 2.7e9), (4.0, 0.0)
+DIFFERENT_DISHES = frozenset({"ALMA", "ACA", "EVLA", "CARMA", "OVRO", "BIMA"})
 MAJOR_CYCLES = 6
 # gaincal and applycal of one round, and the model's column.
 ROUND = Rate(fixed=1.9, per_mvis=3.9)
@@ -169,17 +171,19 @@ def stage(
 
 @dataclass(frozen=True)
 class Grid:
-    """An image: pixels a side, Taylor terms, CASA's gridder, and the processes that grid."""
+    """An image: pixels a side, Taylor terms, CASA's gridder, the processes that grid, and what it takes to begin."""
 
     imsize: int
     nterms: int = 1
     gridder: str = "standard"
     processes: int = 1
+    begin_s: float = 0.0
+    begin_bytes: float = 0.0
 
     @property
     def memory_bytes(self) -> float:
         """Of tclean's images while it runs, in all its processes."""
-        one = CASA_BYTES + PIXEL_BYTES * self.imsize**2 * (3 * self.nterms - 1)
+        one = CASA_BYTES + PIXEL_BYTES * self.imsize**2 * (3 * self.nterms - 1) + self.begin_bytes
         return one * self.processes + (CASA_BYTES if self.processes > 1 else 0)
 
     @property
@@ -281,7 +285,7 @@ def tclean(
     pixels = PIXEL_S * grid.imsize**2 * passes
     cpu = factor * passes * GRID.cpu_s(size) + pixels
     if begins:
-        cpu += BEGIN_S.get(grid.gridder, 0.0)
+        cpu += grid.begin_s
     read = (residuals + psf) * (size.column_bytes + size.rest_bytes)
     written = grid.images_bytes
     return Stage(name, cpu, cpu / GRID.lanes + (read + written) / DISK_BYTES_S, read, written)

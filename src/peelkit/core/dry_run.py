@@ -107,7 +107,7 @@ def outcome(
 
 def _what_takes_it(estimate: Estimate) -> str:
     if estimate.children_bytes > estimate.kept_bytes:
-        return "the engine's part does not get smaller with it; a smaller --imsize makes it smaller"
+        return "the engine's part does not get smaller with it; a smaller --imsize makes that of its images smaller"
     return (
         f"{estimate.kept_bytes / memory.GIB:.1f} GiB are for the row numbers; choose fields or spws"
     )
@@ -142,7 +142,7 @@ def image_residual(
     info: ms.MsInfo, rows: NDArray[np.int64], imaging: Imaging, *, new: bool, grows: bool, out: Path
 ) -> Outcome:
     """Of an image."""
-    size, grid = size_of(info, rows), _grid(imaging)
+    size, grid = size_of(info, rows), _grid(info, imaging)
     place = out.absolute().parent
     averages = _averages(info, rows, imaging, size, place)
     found = cost.image_residual(size, averages, grid, new=new, grows=grows)
@@ -201,7 +201,7 @@ class Rounds:
 
 def selfcal(info: ms.MsInfo, rows: NDArray[np.int64], imaging: Imaging, planned: Rounds) -> Outcome:
     """Of self-calibration of one field, or of a mosaic."""
-    (size, whole), grid = sizes_of(info, rows), _grid(imaging)
+    (size, whole), grid = sizes_of(info, rows), _grid(info, imaging)
     averages = _averages(info, rows, imaging, size, planned.place)
     found = cost.selfcal(
         size, averages, grid, rounds=planned.count, whole=whole, calwt=planned.calwt
@@ -228,7 +228,7 @@ def selfcal_fields(
     example : ndarray of int, shape (row,)
         Rows of the field that ``imaging`` is of; the others are imaged alike.
     """
-    grid = _grid(imaging)
+    grid = _grid(info, imaging)
     averages = _averages(info, example, imaging, size_of(info, example), planned.place)
     share = None if averages is None else averages.rows / max(1, example.size)
     lanes = max(1, min(workers, len(counts)))
@@ -304,9 +304,13 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
-def _grid(imaging: Imaging) -> cost.Grid:
+def _grid(info: ms.MsInfo, imaging: Imaging) -> cost.Grid:
     processes = imagers.processes(imaging.imager)
-    return cost.Grid(imaging.imsize, imaging.nterms, imaging.gridder, processes)
+    begin = (0.0, 0.0)
+    if imaging.is_mosaic:
+        different = info.telescope.upper() in cost.DIFFERENT_DISHES
+        begin = cost.DIFFERENT_BEGIN if different else cost.ALIKE_BEGIN
+    return cost.Grid(imaging.imsize, imaging.nterms, imaging.gridder, processes, *begin)
 
 
 def _imaging_notes(grid: cost.Grid) -> list[str]:
