@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -212,6 +213,8 @@ def main() -> None:
     started = time.monotonic()
     work = given.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
+    # Which ends what it runs, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = Results(given.results, fresh=given.fresh)
     took = before(results)
     left: list[str] = []
