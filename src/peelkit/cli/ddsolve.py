@@ -374,7 +374,7 @@ def _number(value: float | None, form: str) -> str:
 def _percent(value: float | None, form: str = ".2g") -> str:
     if value is None:
         return "-"
-    # Of two digits 100 would be 1e+02.
     if abs(value) < 1e-6:
         return "0 %"
+    # Of two digits 100 would be 1e+02.
     return f"{100 * value:.0f} %" if value >= 0.995 else f"{100 * value:{form}} %"

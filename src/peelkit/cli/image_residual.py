@@ -19,6 +19,9 @@ from peelkit.errors import OptionError
 if TYPE_CHECKING:
     from peelkit.selection import Selection
 
+# Below it nothing was averaged: a mosaic of few data has only the TIME of blocks.
+LEAST_LOSS = 1e-9
+
 # What --like settles.
 SETTLED = (
     "field", "spw", "scan", "imsize", "cell", "robust", "nterms", "scales", "gridder", "niter",
@@ -195,12 +198,17 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     notes.append(f"Mask: {pixels} pixels{grown}{depth}.")
     imaged, count = results["rows_imaged"], results["rows"]
     loss = results["imaging"]["smearing"]
-    notes.append(
-        f"Imaged: {count:,} rows as {imaged:,} averages, in which the image's edge loses {100 * loss:.2g} % at most "
-        "(--smearing)."
-        if imaged < count
-        else f"Imaged: {count:,} rows as they are."
-    )
+    if imaged == count:
+        notes.append(f"Imaged: {count:,} rows as they are.")
+    elif loss < LEAST_LOSS:
+        notes.append(
+            f"Imaged: {imaged:,} of {count:,} rows as they are; of the others nothing can be used."
+        )
+    else:
+        notes.append(
+            f"Imaged: {count:,} rows as {imaged:,} averages, in which the image's edge loses {100 * loss:.2g} % at "
+            "most (--smearing)."
+        )
     if results["imaging"]["gridder"] == "mosaic":
         notes.append("A mosaic of even noise: fluxes are those of the sky times .pb.")
     if results["restored"]:

@@ -74,7 +74,7 @@ def new_figure(**keywords: Any) -> Any:
     from matplotlib.figure import Figure
 
     # A Figure of its own, without pyplot: no global state, no display.
-    return Figure(**{"layout": "constrained", **keywords})
+    return Figure(layout="constrained", **keywords)
 
 
 def _per_antenna(
@@ -129,18 +129,15 @@ def _per_antenna(
             Line2D([], [], color="0.3", ls="none", marker=marker, ms=4, label=f"spw {spw}")
             for marker, spw in zip(MARKERS, spws, strict=False)
         ]
+    upper = 1 - 0.02 / figure.get_size_inches()[1]
     if keys:
-        height = figure.get_size_inches()[1]
         figure.legend(
-            handles=keys, loc="upper right", bbox_to_anchor=(1, 1 - 0.02 / height), ncols=len(keys),
+            handles=keys, loc="upper right", bbox_to_anchor=(1, upper), ncols=len(keys),
             fontsize=8, frameon=False, borderaxespad=0, handletextpad=0.2,
         )  # fmt: skip
     without = [names[int(a)] for a in np.unique(table.antenna) if a not in antennas]
     if without:
-        figure.text(
-            0.01, 1 - 0.02 / figure.get_size_inches()[1], f"without solutions: {', '.join(without)}",
-            fontsize=8, va="top",
-        )  # fmt: skip
+        figure.text(0.01, upper, f"without solutions: {', '.join(without)}", fontsize=8, va="top")
     return save(figure, path)
 
 

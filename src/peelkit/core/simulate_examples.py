@@ -25,7 +25,7 @@ from peelkit.core.simulate_plan import (
     MIN_ELEVATION_DEG,
     Plan,
     SimulateOptions,
-    check_numbers,
+    check_faint_flux,
     random_streams,
     visibility_noise,
 )
@@ -174,7 +174,7 @@ def preset(name: str, given: Mapping[str, Any]) -> SimulateOptions:
 
 def make_plan(options: SimulateOptions) -> Plan:
     """Lay the example's observation out, and draw its errors."""
-    check_numbers(options)
+    check_faint_flux(options)
     example = EXAMPLES[options.example]
     last_line = max((s.line[0] for s in example.sources if s.line is not None), default=0)
     if options.channels <= last_line:
