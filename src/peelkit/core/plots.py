@@ -69,12 +69,12 @@ def save(figure: Any, path: Path) -> Path:
     return path
 
 
-def new_figure(**keywords: Any) -> Any:
-    """Empty figure."""
+def new_figure(*, layout: str | None = "constrained", **keywords: Any) -> Any:
+    """Empty figure; layout None leaves it to the caller, as for Panels."""
     from matplotlib.figure import Figure
 
     # A Figure of its own, without pyplot: no global state, no display.
-    return Figure(layout="constrained", **keywords)
+    return Figure(layout=layout, **keywords)
 
 
 def _per_antenna(
