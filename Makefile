@@ -37,8 +37,9 @@ $(STAMP): pyproject.toml constraints.txt
 TEST_TMP := $(shell free=$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $$4 }'); \
 	test "$${free:-0}" -gt 8000000 && test -w /dev/shm && mktemp -u -d -p /dev/shm peelkit-test.XXXXXX)
 
+# In the order of the folders: the short ones of tests/unit come last, and both processes end together.
 test: $(STAMP) programs
-	status=0; $(BIN)/python -m pytest -n 2 --dist loadfile $(if $(TEST_TMP),--basetemp $(TEST_TMP)) \
+	status=0; $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(if $(TEST_TMP),--basetemp $(TEST_TMP)) \
 		|| status=$$?; rm -rf $(TEST_TMP); exit $$status
 
 test-fast: $(STAMP)

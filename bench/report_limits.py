@@ -132,10 +132,13 @@ def _fields(record: dict[str, Any]) -> str:
                      f"{max(one['peak_bytes'] for one in same) / 2**20:.0f}"])  # fmt: skip
     head = ["fields", "wall time [s]", "fit [s]", "CPU [s]", "peak memory [MiB]"]
     said = (
-        f"### ddsolve against fields\n\nFixed intervals. Fit: {number(start)} s + {number(each)} s a field; largest "
-        f"deviation {100 * off:.0f} %.\n\n{table(head, rows)}"
+        f"### ddsolve against fields, {record['dataset']}\n\nIntervals as long as a scan. Fit: {number(start)} s + "
+        f"{number(each)} s a field; largest deviation {100 * off:.0f} %.\n\n{table(head, rows)}"
     )
-    gain = worker_gain(record)
-    if gain is not None:
-        said += f"\n\nWith two workers all fields take 1/{number(gain)} of the wall time with one."
+    for count in sorted({one["workers"] for one in record["workers"]}):
+        same = [one for one in record["workers"] if one["workers"] == count]
+        said += (
+            f"\n\nAll fields with `--workers {count}`: {number(median(one['wall_s'] for one in same))} s, "
+            f"{max(one['peak_bytes'] for one in same) / 2**20:.0f} MiB."
+        )
     return said

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from datasets import AXES
+from datasets import AXES, SIZES
 from peelkit.core.plots import new_figure, save
 from summary import FURTHER, GROUPS, OTHER, of_groups, runs_of, scaling, slope
 
@@ -22,6 +22,8 @@ NAMES = {
     "peelkit-wsclean": "peelkit\nWSClean",
 }
 GIB = 2**30
+# Places in a point of `summary.scaling`.
+TIME, MEMORY = 1, 2
 
 
 def plot_all(measurements: dict[str, dict[str, Any]], folder: Path) -> list[str]:
@@ -31,10 +33,11 @@ def plot_all(measurements: dict[str, dict[str, Any]], folder: Path) -> list[str]
         _stages(measurements, folder / "stages.png")
         made.append("stages.png")
     if runs_of(measurements, "scale"):
-        for index, (name, label) in enumerate(
-            (("time.png", "wall time of one round [s]"), ("memory.png", "peak memory [GiB]"))
+        for which, name, label in (
+            (TIME, "time.png", "wall time of one round [s]"),
+            (MEMORY, "memory.png", "peak memory [GiB]"),
         ):
-            _against_size(measurements, folder / name, index + 1, label)
+            _against_size(measurements, folder / name, which, label)
             made.append(name)
     return made
 
@@ -72,7 +75,7 @@ def _stages(measurements: dict[str, dict[str, Any]], path: Path) -> None:
 def _against_size(
     measurements: dict[str, dict[str, Any]], path: Path, which: int, label: str
 ) -> None:
-    """Log-log against size, one panel for each kind and axis, with the exponents."""
+    """Against size, one panel for each kind and axis: times log-log with the exponents, memory from zero."""
     scaled = runs_of(measurements, "scale")
     panels = [
         (kind, axis)
@@ -85,24 +88,34 @@ def _against_size(
     grid = figure.subplots(-(-len(panels) // columns), columns, squeeze=False, sharey=True).ravel()
     for axis in grid[len(panels) :]:
         axis.set_visible(False)
-    for axis, (kind, grows) in zip(grid, panels, strict=False):
+    largest = 1
+    for place, (axis, (kind, grows)) in enumerate(zip(grid, panels, strict=False)):
         for variant, (colour, marker) in OF_VARIANT.items():
             points = scaling(measurements, kind, grows, variant)
             if not points:
                 continue
             sizes = [point[0] for point in points]
-            values = [point[which] / (1 if which == 1 else GIB) for point in points]
-            power = slope(sizes, values)
+            values = [point[which] / (1 if which == TIME else GIB) for point in points]
+            largest = max(largest, *sizes)
+            power = slope(sizes, values) if which == TIME else None
             name = NAMES[variant].replace("\n", " ")
-            axis.loglog(sizes, values, marker=marker, color=colour,
-                        label=name if power is None else f"{name}: size$^{{{power:.2f}}}$")  # fmt: skip
+            axis.plot(sizes, values, marker=marker, color=colour,
+                      label=name if power is None else f"{name}: size$^{{{power:.2f}}}$")  # fmt: skip
         axis.set_title(f"{kind}: {grows}")
-        axis.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+        axis.set_xscale("log")
+        axis.set_xticks(SIZES, [str(size) for size in SIZES])
         axis.minorticks_off()
         axis.set_xlabel(f"size ({grows})")
-        axis.set_ylabel(label)
-        _plain_ticks(axis)
+        if place % columns == 0:
+            axis.set_ylabel(label)
         axis.legend(fontsize=7)
+    for axis in grid[: len(panels)]:
+        axis.set_xlim(0.85, 1.18 * largest)
+        if which == TIME:
+            axis.set_yscale("log")
+            _plain_ticks(axis)
+        else:
+            axis.set_ylim(bottom=0)
     save(figure, path)
 
 

@@ -19,7 +19,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 FURTHER, OTHER = "further rounds", "start, shell"
 COUNTS = ("wall_s", "cpu_s", "read_bytes", "written_bytes")
-PEAKS = ("peak_bytes",)
+PEAKS = ("peak_bytes", "largest_process_bytes")
 
 
 def group_of(name: str) -> str:
@@ -37,8 +37,8 @@ class Run:
     groups : dict
         Figures of each group: sums of `COUNTS`, largest of `PEAKS`. The stages of a second and later round of peeling
         are a group of their own.
-    first_s : float
-        Wall time to the end of the first round [s].
+    first_s, first_bytes : float
+        Wall time [s] and peak memory of one round: without the later ones, but with the comparison at the end.
     """
 
     variant: str
@@ -51,6 +51,7 @@ class Run:
     rounds: int
     groups: dict[str, dict[str, float]]
     first_s: float
+    first_bytes: float
     solve: dict[str, float]
     quality: list[dict[str, Any]] = field(default_factory=list)
 
@@ -59,12 +60,14 @@ def run_of(record: dict[str, Any]) -> Run:
     """Group the stages of a measurement."""
     groups: dict[str, dict[str, float]] = {}
     rounds = 0
-    first_s = solve_s = 0.0
-    for stage in record["stages"]:
+    solve_s = 0.0
+    last = len(record["stages"]) - 1
+    for place, stage in enumerate(record["stages"]):
         rounds += stage["name"] == "predict-region"
-        group = FURTHER if rounds > 1 else group_of(stage["name"])
+        # A chain of one round ends with the comparison of all images, too.
+        at_end = place == last and stage["name"] == "stats"
+        group = FURTHER if rounds > 1 and not at_end else group_of(stage["name"])
         _add(groups.setdefault(group, {}), stage)
-        first_s += stage["wall_s"] if rounds <= 1 else 0.0
         if stage["name"] in ("ddsolve", "quartical") and not solve_s:
             solve_s = stage["wall_s"]
     told = {key: sum(one[key] for one in record["stages"]) for key in COUNTS}
@@ -73,7 +76,8 @@ def run_of(record: dict[str, Any]) -> Run:
     return Run(
         **{key: record[key] for key in ("variant", "dataset", "kind", "axis", "size", "shape", "whole", "rounds")},
         groups=groups,
-        first_s=first_s + rest["wall_s"],
+        first_s=sum(one["wall_s"] for name, one in groups.items() if name != FURTHER),
+        first_bytes=max(one.get("peak_bytes", 0.0) for name, one in groups.items() if name != FURTHER),
         solve={"wall_s": solve_s, "visibilities": record["shape"]["visibilities"]},
         quality=record.get("quality", []),
     )  # fmt: skip
@@ -108,8 +112,8 @@ def ratio(value: float | None, reference: float | None) -> float | None:
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float | None:
-    """Exponent of a power law through values at sizes, by least squares of logarithms; None of fewer than two."""
-    if len(set(sizes)) < 2:
+    """Exponent of a power law through values at sizes, by least squares of logarithms; None of fewer than three."""
+    if len(set(sizes)) < 3:
         return None
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
@@ -145,6 +149,6 @@ def _scaling_point(size: int, runs: list[Run]) -> tuple[int, float, float, dict[
     return (
         size,
         statistics.median(one.first_s for one in runs),
-        statistics.median(one.whole["peak_bytes"] for one in runs),
+        statistics.median(one.first_bytes for one in runs),
         {group: value for group, value in peaks.items() if value is not None},
     )

@@ -8,6 +8,7 @@ Writes the tables between the markers of docs/scaling.md; with --check only says
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -43,14 +44,14 @@ def tile() -> Size:
 
 
 def chain(size: Size) -> list[tuple[str, list[Stage], float]]:
-    """Commands of the chain, their stages, and how often they run: selfcal and images field by field."""
+    """Commands of the chain, their stages, and how often they run: selfcal and images field by field, not averaged."""
     one = size.times(1 / FIELDS)
     grid = Grid(IMSIZE, NTERMS, "standard")
     return [
-        ("selfcal, each field", cost.selfcal(one, one, grid, rounds=ROUNDS, whole=one, calwt=False), FIELDS),
+        ("selfcal, each field", cost.selfcal(one, None, grid, rounds=ROUNDS, whole=one, calwt=False), FIELDS),
         ("predict-region", cost.predict_region(size, regions=BRIGHT, columns=BRIGHT + 1, fitted=BRIGHT), 1),
         ("ddsolve", cost.ddsolve(size, directions=BRIGHT, auto=True, columns=1, whole=size), 1),
-        ("image-residual, each field", cost.image_residual(one, one, grid, new=False, grows=True), FIELDS),
+        ("image-residual, each field", cost.image_residual(one, None, grid, new=False, grows=True), FIELDS),
     ]  # fmt: skip
 
 
@@ -62,6 +63,10 @@ def text() -> str:
         f"{ANTENNAS * (ANTENNAS - 1) // 2} baselines = {size.rows / 1e6:.1f} M rows of {CHANNELS} channels x "
         f"{CORRELATIONS} correlations: {size.samples / 1e9:.2f} G samples, "
         f"{size.column_bytes / 1e9:.0f} GB a column. An epoch: {TILES_EPOCH} tiles.",
+        "",
+        f"Taken are {SCANS} scans of {INTEGRATIONS} integrations for each field, an image of {IMSIZE}² pixels with {NTERMS} "
+        f"Taylor terms of each field and none of all together, {ROUNDS} rounds of self-calibration of "
+        f"{cost.MAJOR_CYCLES} major cycles, one round of peeling of one source, and one process at a time.",
         "",
         "| command | stage | CPU, tile [h] | wall, tile [h] | read, tile [TB] | CPU, epoch [core years] |",
         "|---|---|---:|---:|---:|---:|",
@@ -87,8 +92,8 @@ def text() -> str:
     lines += [
         "",
         f"The bottleneck is *{largest[1]}*: {share:.0f} % of the wall time. On {CORES} cores a tile takes "
-        f"{totals[1] / 86400:.1f} days, and an epoch in half a year {totals[1] * TILES_EPOCH / 86400 / 182:.0f} "
-        "such machines.",
+        f"{totals[1] / 86400:.1f} days, and an epoch in half a year "
+        f"{math.ceil(totals[1] * TILES_EPOCH / 86400 / 182)} such machines.",
         "",
         f"What stays in memory for a tile's rows is {rows_gib[most]:.2f} GiB at most ({most}).",
     ]
@@ -100,7 +105,7 @@ def rows_text() -> str:
     size = tile()
     room = memory.DEFAULT_GIB * memory.GIB - cost.OWN_BYTES - 12 * memory.chunk_bytes()
     lines = [
-        "| command | kept [B/row] | a VLASS tile [GiB] | rows in 2 GiB, beside 12 pieces [M] |",
+        "| command | kept [B/row] | a VLASS tile [GiB] | rows in 2 GiB beside 12 pieces, no engine [M] |",
         "|---|---:|---:|---:|",
     ]
     for name, value in KEPT_PER_ROW.items():

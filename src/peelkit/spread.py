@@ -10,7 +10,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,8 +60,10 @@ HERE = Machines()
 class Spread:
     """Does pieces of work, here. `opened` gives one; with `Machines.several` on Dask's workers."""
 
-    # Pieces that are worked on at the same time.
-    count = 1
+    @property
+    def count(self) -> int:
+        """Pieces that are worked on at the same time."""
+        return 1
 
     @property
     def several(self) -> bool:
@@ -111,7 +113,17 @@ class _DaskSpread(Spread):
         self._ours = ours
         self._address = address
         self._gone = False
-        self.count = max(1, sum(client.nthreads().values()))
+        self._count = 1
+
+    @property
+    def count(self) -> int:
+        """How many are there now: workers come later, and die."""
+        # For a scheduler that is gone nobody waits: what becomes of its pieces tells that it is.
+        if self._client.status == "running":
+            with suppress(OSError):
+                threads = self._client.nthreads(callback_timeout=LOOK_S)
+                self._count = max(1, sum(threads.values()))
+        return self._count
 
     @property
     def several(self) -> bool:
@@ -122,12 +134,12 @@ class _DaskSpread(Spread):
     ) -> Iterator[Result]:
         # Not scattered: what only workers have is lost with them; the result of a task is made again.
         to_all = self._client.submit(_same, shared, pure=False)
-        limit = memory.limit_gib(), memory.processes()
+        command = _Command(memory.limit_gib(), memory.processes(), __version__)
         waiting: deque[Any] = deque()
         try:
             for item in items:
                 waiting.append(
-                    self._client.submit(_within, limit, function, item, to_all, pure=False)
+                    self._client.submit(_within, command, function, item, to_all, pure=False)
                 )
                 if len(waiting) >= AHEAD * self.count:
                     yield self._result(waiting.popleft())
@@ -199,12 +211,26 @@ def _missing(paths: Sequence[str]) -> list[str]:
     return [path for path in paths if not Path(path).exists()]
 
 
+@dataclass(frozen=True)
+class _Command:
+    """What workers know of the command: its limit of memory [GiB], the processes that share it, and its release."""
+
+    limit_gib: float
+    processes: int
+    release: str
+
+
 def _within(
-    limit: tuple[float, int], function: Callable[..., Result], item: object, shared: object
+    command: _Command, function: Callable[..., Result], item: object, shared: object
 ) -> Result:
     """On a worker: ``function(item, shared)`` under the limit of memory of the command."""
-    gib, processes = limit
-    with memory.limited(gib, processes=processes):
+    if command.release != __version__:
+        # One that came after `_check`.
+        raise EngineError(
+            f"Dask: a worker has peelkit {__version__}, this is {command.release}; start it with the same Python "
+            "environment."
+        )
+    with memory.limited(command.limit_gib, processes=command.processes):
         return function(item, shared)
 
 

@@ -86,6 +86,7 @@ CASES = [
     # command line, exit code, what the message must say
     ("snr-estimate", 2, "Missing argument"),
     ("frobnicate", 2, "No such command"),
+    ("--memory 4 snr-estimate one.ms", 2, "No such option '--memory'; see 'peelkit --help'"),
     ("snr-estimate absent.ms", 3, "absent.ms: no such Measurement Set"),
     ("snr-estimate folder.ms", 3, "folder.ms: not a Measurement Set"),
     ("snr-estimate text.fits", 3, "text.fits: not a Measurement Set"),
@@ -156,9 +157,11 @@ def test_bad_input(
     text = " ".join(found.stderr.split())
     assert message in text, text
     assert "Traceback" not in text
-    # One line says it all; usage errors show the usage above it, a refusal what was found.
+    # One line says it all; a refusal shows what was found.
     errors = [row for row in found.stderr.splitlines() if row.startswith("Error: ")]
     assert len(errors) == 1
+    if code == 2:
+        assert found.stderr.splitlines() == errors
     if code not in (2, 5):
         assert found.stdout == ""
     if code != 5:

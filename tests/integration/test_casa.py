@@ -66,6 +66,16 @@ def test_a_child_that_dies_is_reported(tmp_path: Path) -> None:
         os.kill(casa._process.pid, signal.SIGKILL)
         with pytest.raises(EngineError, match="SIGKILL"):
             casa.run("listobs", vis="x")
+    # Between two tasks: what it was asked then never reaches it.
+    with (
+        pytest.raises(EngineError, match=r"died in listobs \(SIGKILL\)"),
+        Casa(tmp_path / "casa.log") as casa,
+    ):
+        casa.greet()
+        assert casa._process is not None
+        os.kill(casa._process.pid, signal.SIGKILL)
+        casa._process.wait()
+        casa.run("listobs", vis="x")
 
 
 def test_a_wrong_python_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +116,10 @@ def test_a_tclean_that_goes_on_makes_the_image_that_new_ones_make(tmp_path: Path
                     casa, path, name, imaging, field="0", spw="", datacolumn="data",
                     mask=path_of_mask, nsigma=3.0 if number < 4 else 100.0, resume=number > 0, model_changed=number == 3,
                 )  # fmt: skip
+            if how == "kept":
+                assert files_of(casa, path)
+                casa.forget()
+                assert not files_of(casa, path)
         kinds = [imaging.image(name), imaging.residual(name), *imaging.models(name)]
         images[how] = [read_image(one).data for one in kinds]
         weighted[how] = log.read_text().count("Set imaging weights")
@@ -114,6 +128,13 @@ def test_a_tclean_that_goes_on_makes_the_image_that_new_ones_make(tmp_path: Path
         assert np.array_equal(one, two)
     # All three sources are in it, which lie in the large mask.
     assert images["new"][2].sum() == pytest.approx(1.7, rel=0.1)
+
+
+def files_of(casa: Casa, path: Path) -> list[str]:
+    """What CASA's child has open of an MS."""
+    assert casa._process is not None
+    links = [one.readlink() for one in Path(f"/proc/{casa._process.pid}/fd").iterdir()]
+    return [str(link) for link in links if path in link.parents]
 
 
 def worker_data(home: Path, code: str) -> str:

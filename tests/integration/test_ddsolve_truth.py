@@ -361,6 +361,17 @@ def test_intervals_are_chosen_by_what_predicts_data_that_were_held_out(
     assert rms(peeled - truth["rest"] - truth["noise"]) < 0.25 * RECIPE.sigma_jy
 
 
+def test_an_interval_of_g_that_is_no_candidate_is_kept(two, copy_ms, invoke) -> None:
+    path, _ = two
+    target = copy_ms(path)
+    words = ("--g-time", "3int", "--g-freq", "auto", "--de-freq", "spw", "--json")
+    result = json.loads(invoke("ddsolve", target, *SOLVE[:6], *words).stdout)["results"]
+    terms = {term["name"]: term for term in result["terms"]}
+    assert (terms["G"]["time"], terms["G"]["freq"]) == ("3int", "spw")
+    assert not any(one["term"] == "G" for one in result["intervals"]["candidates"])
+    assert {"intervals.B1.png", "intervals.B2.png"} <= {Path(one).name for one in result["plots"]}
+
+
 def test_the_rest_of_the_sky_decides_what_is_g_and_what_is_de(two, copy_ms, invoke) -> None:
     path, truth = two
     target = copy_ms(path)

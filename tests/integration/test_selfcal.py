@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +62,31 @@ def thermal_rms(recipe: MsRecipe) -> float:
     )
 
 
-def test_flux_noise_and_residuals_are_those_of_the_truth(invoke, tmp_path: Path) -> None:
-    path = tmp_path / "a.ms"
+@dataclass(frozen=True)
+class Calibrated:
+    """An MS after `selfcal` with everything left to it, and what it was before."""
+
+    path: Path
+    recipe: MsRecipe
+    before: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
+    path = tmp_path_factory.mktemp("calibrated") / "a.ms"
     recipe = small_ms(path)
-    data, flag = column(path, "DATA"), column(path, "FLAG")
-    out = invoke("selfcal", path, *SMALL).stdout
-    assert "accepted" in out
+    before = {name: column(path, name) for name in ("DATA", "FLAG")}
+    command = [sys.executable, "-m", "peelkit", "selfcal", path, *SMALL]
+    done = subprocess.run(
+        [str(word) for word in command], cwd=path.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "accepted" in done.stdout
+    return Calibrated(path, recipe, before)
+
+
+def test_flux_noise_and_residuals_are_those_of_the_truth(calibrated: Calibrated) -> None:
+    path, recipe = calibrated.path, calibrated.recipe
     found = results(path)
     first, final = found["first"], found["final"]
     # Phase errors of 30 deg rms leave exp(-0.27) = 0.76 of the flux; the ladder brings back all of it.
@@ -80,12 +100,12 @@ def test_flux_noise_and_residuals_are_those_of_the_truth(invoke, tmp_path: Path)
     assert np.std(residual.real) == pytest.approx(SIGMA, rel=0.1)
     assert column(path, "MODEL_DATA").mean() == pytest.approx(1.0, abs=0.03)
     # DATA and FLAG are as they were.
-    assert np.array_equal(column(path, "DATA"), data)
-    assert np.array_equal(column(path, "FLAG"), flag)
-    assert not (tmp_path / "a.selfcal" / "work.ms").exists()
-    link = tmp_path / "a.selfcal" / "final.image"
-    assert link.resolve().name == Path(final["image"]).name
-    assert not list(tmp_path.glob("casa-*.log"))
+    for name, values in calibrated.before.items():
+        assert np.array_equal(column(path, name), values)
+    folder = path.parent / "a.selfcal"
+    assert not (folder / "work.ms").exists()
+    assert (folder / "final.image").resolve().name == Path(final["image"]).name
+    assert not list(path.parent.glob("casa-*.log"))
     with table(str(path / "HISTORY"), ack=False) as sub:
         assert sub.getcell("APPLICATION", sub.nrows() - 1) == "peelkit"
 
@@ -223,6 +243,8 @@ def test_nan_data_are_left_out_and_reported(invoke, tmp_path: Path) -> None:
         data = main.getcol("DATA")
         data[5] = np.nan
         main.putcol("DATA", data)
+    planned = invoke("snr-estimate", path, *SMALL[:4])
+    assert f"{data[5].size} unflagged samples are not numbers" in planned.stderr
     found = invoke("selfcal", path, *SMALL, "--solint", "20s")
     assert f"{data[5].size} unflagged samples are not numbers" in found.stderr
     assert results(path)["final"]["peak_jy_beam"] == pytest.approx(1.0, abs=0.03)
@@ -254,7 +276,10 @@ def test_the_plan_of_snr_estimate_is_followed(invoke, tmp_path: Path) -> None:
     small_ms(path)
     invoke("snr-estimate", path, *SMALL[:4])
     sidecar = Path(f"{path}.snr-estimate.peelkit.json")
-    ladder = json.loads(sidecar.read_text())["results"]["ladder"]
+    record = json.loads(sidecar.read_text())
+    # Not what selfcal would choose itself.
+    ladder = record["results"]["ladder"] = record["results"]["ladder"][:2]
+    sidecar.write_text(json.dumps(record))
     invoke("selfcal", path, *SMALL, "--from", sidecar)
     done = results(path)["rounds"]
     assert [(r["solint"], r["calmode"]) for r in done] == [
@@ -286,14 +311,12 @@ def test_an_image_that_averages_would_limit_is_made_again(
     assert kept["final"]["psf_mark"] == kept["round1"]["psf_mark"] != kept["first"]["psf_mark"]
 
 
-def test_a_model_of_the_users_is_used(invoke, tmp_path: Path) -> None:
+def test_a_model_of_the_users_is_used(invoke, calibrated: Calibrated, tmp_path: Path) -> None:
     path = tmp_path / "a.ms"
     small_ms(path)
-    invoke("selfcal", path, *SMALL, "--solint", "20s")
-    invoke("undo", path)
-    image = Path(results(path)["final"]["image"])
+    image = Path(results(calibrated.path)["final"]["image"])
     model = image.with_suffix(".model")
-    invoke("selfcal", path, *SMALL, "--solint", "20s", "--model", model, "--out", "again")
+    invoke("selfcal", path, *SMALL, "--solint", "20s", "--model", model)
     assert results(path)["final"]["peak_jy_beam"] == pytest.approx(1.0, abs=0.03)
     wrong = invoke(
         "selfcal", path, *SMALL, "--overwrite", "--model", image, "--out", "wrong", code=3
@@ -323,12 +346,10 @@ def run_until(path: Path, text: str, how: signal.Signals) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_the_ms_and_goes_on(
-    invoke, tmp_path: Path, how: signal.Signals
+    invoke, calibrated: Calibrated, tmp_path: Path, how: signal.Signals
 ) -> None:
-    whole, path = tmp_path / "whole.ms", tmp_path / "a.ms"
-    small_ms(whole)
+    path = tmp_path / "a.ms"
     small_ms(path)
-    before = {name: column(path, name) for name in ("DATA", "FLAG")}
     code = run_until(path, "round 1", how)
     assert code == (130 if how != signal.SIGKILL else -9)
     assert "CORRECTED_DATA" not in names(path) and journal.steps(path) == []
@@ -339,13 +360,14 @@ def test_an_interrupted_run_leaves_the_ms_and_goes_on(
     second = invoke("selfcal", path, *SMALL, *(["--overwrite"] if how == signal.SIGTERM else []))
     assert "going on with the interrupted run" in second.stderr
     assert "round 1:" not in second.stderr  # it was done before
-    invoke("selfcal", whole, *SMALL)
     # The same as without an interruption.
+    whole = results(calibrated.path)
     assert results(path)["final"]["rms_jy_beam"] == pytest.approx(
-        results(whole)["final"]["rms_jy_beam"], rel=0.02
+        whole["final"]["rms_jy_beam"], rel=0.02
     )
-    assert len(results(path)["rounds"]) == len(results(whole)["rounds"])
-    assert all(np.array_equal(column(path, name), before[name]) for name in before)
+    assert len(results(path)["rounds"]) == len(whole["rounds"])
+    for name, values in calibrated.before.items():
+        assert np.array_equal(column(path, name), values)
 
 
 def test_plots_are_made(invoke, point_ms: Path, copy_ms) -> None:

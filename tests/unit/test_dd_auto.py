@@ -47,6 +47,14 @@ def test_longer_intervals_end_with_the_scan() -> None:
     assert time.tolist() == [0] * 5 + [1] * 7 and freq.tolist() == [0] * 4
 
 
+@pytest.mark.parametrize(
+    ("base", "n", "expected"),
+    [(1, 10, [1, 2, 4, 8, 0]), (6, 60, [6, 12, 24, 48, 0]), (6, 12, [6, 0]), (9, 6, [0]), (0, 6, [0])],
+)  # fmt: skip
+def test_candidates_are_what_base_intervals_add_up_to(base, n, expected) -> None:
+    assert dd_auto._multiples(base, n) == expected
+
+
 def test_the_product_of_a_fast_and_a_slow_gain_is_found_again() -> None:
     rng = np.random.default_rng(1)
     fast = some_gains(rng, N_TIME, 1, N_ANT, 2)

@@ -93,12 +93,14 @@ def test_phases_are_right_where_a_baseline_alone_has_no_signal(kind: str) -> Non
 @pytest.mark.parametrize("kind", KINDS)
 def test_noise_is_not_believed(kind: str) -> None:
     design = Design.of(kind, LOW, 2)
+    # Delay and TEC together are searched for in a plane, which takes seconds.
+    times = 2 if {"delay", "tec"} <= set(design.names) else 5
     believed = 0
-    for seed in range(5):
+    for seed in range(times):
         cross = observe(design, truth(design, seed), sigma=1.0, flux=0.0, seed=seed)
         believed += int((~fit(cross, design, [0], minsnr=3.0, n_antenna=N_ANTENNA).failed).sum())
-    # 100 solutions; the S/N of a place searched for in noise is over 5 in a few of 100.
-    assert believed <= 6
+    # 20 solutions each time; the S/N of a place searched for in noise is over 5 in a few of 100.
+    assert believed <= 1 + times
 
 
 def test_amplitudes_and_scale_of_the_weights_do_not_matter() -> None:

@@ -124,13 +124,20 @@ def test_workers_of_a_scheduler_elsewhere_do_the_work(
         with pytest.raises(EngineError, match="has no workers"), opened(Machines(0, address)):
             pass
         monkeypatch.setattr("peelkit.spread.WORKERS_S", 60)
-        workers += [
-            subprocess.Popen(
-                [*dask, "worker", address, "--nthreads", "1", "--no-dashboard"], **quiet
-            )
-            for _ in range(2)
-        ]
+
+        def join() -> None:
+            words = [*dask, "worker", address, "--nthreads", "1", "--no-dashboard"]
+            workers.append(subprocess.Popen(words, **quiet))
+
+        join()
         with opened(Machines(0, address)) as spread:
+            assert spread.count == 1
+            # Of a queue: they come when they come.
+            join()
+            deadline = time.monotonic() + 60
+            while spread.count < 2 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert spread.count == 2
             assert list(spread.run(square, range(5), shared=0)) == [0, 1, 4, 9, 16]
             spread.see([tmp_path])
             with pytest.raises(EngineError, match="does not find"):
@@ -169,7 +176,7 @@ def test_a_worker_with_several_threads_is_refused() -> None:
 
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
         ) as two,
         pytest.raises(EngineError, match=r"has 2 threads.*--nthreads 1"),
         opened(Machines(0, two.scheduler_address)),

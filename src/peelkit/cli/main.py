@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -46,22 +48,34 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
 
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Errors of the command line in one line; click's own have four."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "peelkit"
+        message = error.format_message().rstrip(".")
+        raise Failure(f"{message}; see '{command} --help'.", 2) from error
+
+
 class PeelkitGroup(click.Group):
     """A group whose commands end with the exit codes of the contract."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the options before the command."""
+        with _one_line():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; a `PeelkitError` becomes one line and its exit code, a bug keeps its traceback."""
         try:
-            return super().invoke(ctx)
+            with _one_line():
+                return super().invoke(ctx)
         except PeelkitError as error:
             raise Failure(str(error), error.exit_code) from error
-        except click.exceptions.NoArgsIsHelpError:
-            raise
-        except click.UsageError as error:
-            # click's own has four lines.
-            command = error.ctx.command_path if error.ctx is not None else ctx.command_path
-            message = error.format_message().rstrip(".")
-            raise Failure(f"{message}; see '{command} --help'.", 2) from error
         except KeyboardInterrupt:
             click.echo("peelkit: interrupted.", err=True)
             ctx.exit(130)

@@ -391,16 +391,8 @@ def _decide(
     with_g = shared is not None and shared.type != dd_terms.NONE
     phase_only = with_g and shared is not None and shared.type == "phase"
     n_chan, n_time = sizes(part.rows)
-    times = (
-        [n for n in lengths(n_time) if _fits(n, base[0])]
-        if dependent.time == dd_terms.AUTO
-        else [base[0]]
-    )
-    freqs = (
-        [n for n in lengths(n_chan) if _fits(n, base[1])]
-        if dependent.freq == dd_terms.AUTO
-        else [base[1]]
-    )
+    times = _multiples(base[0], n_time) if dependent.time == dd_terms.AUTO else [base[0]]
+    freqs = _multiples(base[1], n_chan) if dependent.freq == dd_terms.AUTO else [base[1]]
     pairs = [(t, f) for t in times for f in freqs]
     shortest = {key: np.arange(one.scans.size) for key, one in tables.items()}
     found: list[Candidate] = []
@@ -434,12 +426,12 @@ def _decide(
         min((t for t, _ in by_direction.values()), key=lambda n: n or math.inf),
         min((f for _, f in by_direction.values()), key=lambda n: n or math.inf),
     )
-    if with_g and shared is not None and dd_terms.AUTO in (shared.time, shared.freq):
+    if with_g and shared is not None and shared.time == dd_terms.AUTO:
         brightest = max(
             (d for d in part.directions if d.label in by_direction), key=lambda d: d.snr_total
         )
         number = list(part.used).index(brightest.label)
-        lasts = [n for n in lengths(n_time) if _fits(n, base[0])]
+        lasts = _multiples(base[0], n_time)
         tried, parameters = [], []
         for t in lasts:
             bins_g = {key: one.longer(t, 0, base) for key, one in tables.items()}
@@ -463,13 +455,15 @@ def _decide(
             for t, v, e, s, count in zip(lasts, value, excess, sigma, parameters, strict=True)
         ]
         terms["G"] = _with_intervals(shared, lasts[winner], 0)
+    elif with_g and shared is not None:
+        terms["G"] = _with_intervals(shared, 0, 0)
     settled = tuple(terms[term.name] for term in plan.options.terms)
     return Choice(settled, by_direction, tuple(found), base, score.samples)
 
 
-def _fits(length: int, base: int) -> bool:
-    """Whether an interval is a multiple of the base."""
-    return length == 0 or (base != 0 and length >= base)
+def _multiples(base: int, n: int) -> list[int]:
+    """The base (0 is all of ``n``), twice, four times ... it, below ``n``, and 0: what base intervals add up to."""
+    return [base * k for k in lengths(-(-n // base)) if base * k < n] if base else [0]
 
 
 def _parameters(tables: Mapping[Key, Table], bins: Mapping[Key, tuple[Bins, Bins]]) -> int:

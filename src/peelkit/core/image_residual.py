@@ -171,7 +171,7 @@ def image_residual(
             info, rows, settled, new=record is None, grows=grows and small is None, out=out
         )
     progress.stage(f"reading {options.column}")
-    bad = audit(info, rows, options.column)
+    bad = imaged_ms.audit(info, rows, options.column)
     if bad:
         warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
     log_path = out.with_name(f"{out.name}.casa.log")
@@ -181,7 +181,7 @@ def image_residual(
         with imagers.opened(settled.imager, log_path) as imager:
             while True:
                 with imaged_ms.opened(
-                    info, rows, options.column, out, settled, copy=bad > 0
+                    info, rows, options.column, out, settled, imager, copy=bad > 0
                 ) as view:
                     target = Target(view, selection.field, selection.spw)
                     work = Work(
@@ -399,35 +399,6 @@ class Work:
 
 
 # ---------------------------------------------------------------- the data
-
-
-def audit(info: ms.MsInfo, rows: NDArray[np.int64], column: str) -> int:
-    """Count unflagged samples of ``column`` that are not numbers.
-
-    Raises
-    ------
-    DataError
-        If these are no visibilities, there are none, or all are zero.
-    """
-    bad, nonzero = 0, False
-    with ms.opened(info.path) as main:
-        for _, chunk in ms.chunks(main, info, rows):
-            if not ms.has_cells(main, column, int(chunk[0])):
-                raise DataError(f"{info.path}: {column} has no values in the selected rows.")
-            data = ms.get(main, column, chunk)
-            if not np.iscomplexobj(data):
-                raise DataError(
-                    f"{info.path}: column {column} holds no visibilities; give another --column."
-                )
-            finite = np.isfinite(data)
-            nonzero |= bool(np.any(data[finite]))
-            if not finite.all():
-                bad += int((~finite & ~ms.get(main, "FLAG", chunk)).sum())
-    if not nonzero:
-        raise DataError(
-            f"{info.path}: all visibilities in {column} are zero; give another --column."
-        )
-    return bad
 
 
 # ---------------------------------------------------------------- what came out

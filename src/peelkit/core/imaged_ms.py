@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import averaging
+from peelkit.core import averaging, imagers
 from peelkit.engines.casa import Imaging
+from peelkit.errors import DataError
 from peelkit.io import ms
 
 
@@ -23,6 +24,7 @@ def opened(
     column: str,
     out: Path,
     made: Imaging,
+    imager: imagers.Imager,
     *,
     copy: bool,
 ) -> Iterator[Path]:
@@ -34,7 +36,9 @@ def opened(
     # Of a killed run.
     for left in out.parent.glob(f".{out.name}.peelkit-ms-*"):
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.peelkit-ms-") as scratch:
+    with tempfile.TemporaryDirectory(
+        dir=out.parent, prefix=f".{out.name}.peelkit-ms-", ignore_cleanup_errors=True
+    ) as scratch:
         view = Path(scratch) / "view.ms"
         if made.smearing > 0:
             averaging.write(info, rows, column, view, made)
@@ -50,3 +54,33 @@ def opened(
         else:
             ms.refer_to_rows(info.path, view, rows, data_column=column)
         yield view
+        imagers.forget(imager)
+
+
+def audit(info: ms.MsInfo, rows: NDArray[np.int64], column: str) -> int:
+    """Count unflagged samples of ``column`` that are not numbers.
+
+    Raises
+    ------
+    DataError
+        If these are no visibilities, there are none, or all are zero.
+    """
+    bad, nonzero = 0, False
+    with ms.opened(info.path) as main:
+        for _, chunk in ms.chunks(main, info, rows):
+            if not ms.has_cells(main, column, int(chunk[0])):
+                raise DataError(f"{info.path}: {column} has no values in the selected rows.")
+            data = ms.get(main, column, chunk)
+            if not np.iscomplexobj(data):
+                raise DataError(
+                    f"{info.path}: column {column} holds no visibilities; give another --column."
+                )
+            finite = np.isfinite(data)
+            nonzero |= bool(np.any(data[finite]))
+            if not finite.all():
+                bad += int((~finite & ~ms.get(main, "FLAG", chunk)).sum())
+    if not nonzero:
+        raise DataError(
+            f"{info.path}: all visibilities in {column} are zero; give another --column."
+        )
+    return bad

@@ -88,6 +88,12 @@ def opened(name: str, casa_log: Path, casa: Casa | None = None) -> Iterator[Imag
             yield own
 
 
+def forget(imager: Imager) -> None:
+    """Before the MS of the last image is deleted: see `Casa.forget`."""
+    if isinstance(imager, Casa):
+        imager.forget()
+
+
 def engines(casa: Casa, imager: Imager) -> dict[str, Any]:
     """What the sidecar says of the engines: CASA, and beside it the imager if it is another."""
     if isinstance(imager, Wsclean):

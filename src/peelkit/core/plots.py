@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ def save(figure: Any, path: Path) -> Path:
     return path
 
 
-def new_figure(*, layout: str | None = "constrained", **keywords: Any) -> Any:
+def new_figure(*, layout: Literal["constrained"] | None = "constrained", **keywords: Any) -> Any:
     """Empty figure; layout None leaves it to the caller, as for Panels."""
     from matplotlib.figure import Figure
 

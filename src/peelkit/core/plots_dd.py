@@ -30,12 +30,14 @@ def direction_gains(plan: Plan, groups: Mapping[Key, Solutions], folder: Path) -
     Returns
     -------
     list of Path
-        ``dE.<label>.<amplitude|phase>.<time|freq>.png`` for each direction that was solved.
+        ``dE.<label>.<amplitude|phase>.<time|freq>.png`` for each direction that has a good solution.
     """
     names = [antenna.name for antenna in plan.rows.info.antennas]
     made = []
     for label in plan.peeled:
         table = _table(towards(plan, groups, label))
+        if not table["gain"].size:
+            continue
         for quantity in ("amplitude", "phase"):
             for against in ("time", "freq"):
                 path = folder / f"dE.{label}.{quantity}.{against}.png"

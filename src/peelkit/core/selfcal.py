@@ -198,6 +198,7 @@ def calibrate(
                 refusal = _no_round(session)
         rounds.mend_best(session)
         state.link_final(session)
+        imagers.forget(imager)
         workspace.drop_averages()
         if refusal is None:
             _apply_best(session)

@@ -112,6 +112,8 @@ class Session:
     # What the averages were made of: a column, and the tables applied to it.
     averaged: tuple[str, ...] | None = None
     psf_mark: str | None = None
+    # The run goes on where it was killed, perhaps while the best image was cleaned on: its residual may be another model's.
+    doubted: bool = False
 
     def mark(self, target: Target) -> str:
         """`reuse.mark` of what is imaged. Gains change it only with the weights: no round sets flags."""
@@ -152,6 +154,7 @@ def target(session: Session, column: str) -> Target:
     work, path = session.work, session.workspace.averaged
     state = (column, *(session.applied or ()))
     if session.averaged != state:
+        imagers.forget(session.imager)
         shutil.rmtree(path, ignore_errors=True)
         averaging.write(work, ms.every_row(work), work.data_column(column), path, session.imaging)
         session.averaged = state
@@ -218,8 +221,9 @@ def clean_on(session: Session, mask: NDArray[np.bool_], *, nsigma: float) -> Non
     imaging.clean_on(
         session.imager, data, before, session.imaging, mask,
         cleaned_to=best.nsigma, nsigma=nsigma,
-        same_weights=_mark_of(session, best.imagename) == mark,
+        same_weights=_mark_of(session, best.imagename) == mark and not session.doubted,
     )  # fmt: skip
+    session.doubted = False
     record_image(session, best.imagename, best.tables, nsigma=nsigma, started=started, mark=mark)
     session.mask, best.nsigma = mask, nsigma
 
@@ -286,6 +290,7 @@ def restore(session: Session) -> None:
     session.best = Best(**state["best"])
     session.imaging = replace(session.imaging, smearing=state["smearing"])
     session.mask = np.load(session.workspace.path("mask.npy"))
+    session.doubted = True
 
 
 def state_of(session: Session, imagename: str) -> State:

@@ -273,7 +273,10 @@ def make_first_image(
         name, column = Path(scratch) / "first", info.data_column(options.datacolumn)
         rows = ms.select_rows(info, replace(selection, field=str(field), uvrange=""))
         settled = averaging.settled(info, rows, name.parent, settled)
-        with imaged_ms.opened(info, rows, column, name, settled, copy=False) as view:
+        bad = imaged_ms.audit(info, rows, column)
+        if bad:
+            log.info("%d unflagged samples are not numbers; they were left out", bad)
+        with imaged_ms.opened(info, rows, column, name, settled, imager, copy=bad > 0) as view:
             cleaned = imaging.first_image(
                 imager,
                 imaging.Target(view, str(field), selection.spw),

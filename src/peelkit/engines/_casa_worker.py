@@ -23,6 +23,8 @@ POLL_S, WATCH_S = 0.002, 0.1
 
 # Of larger images no imager is kept, which has 16 bytes a pixel.
 KEPT_PIXELS = 4096**2
+# The request to let the imager go that is kept.
+FORGET = "forget"
 
 
 def find_data(config: Any) -> tuple[str, list[str]]:
@@ -224,8 +226,10 @@ def main() -> None:
             try:
                 if not request["goes_on"]:
                     forget()
-                task = getattr(casatasks, request["task"])
-                reply({"ok": True, "result": task(**request["arguments"])})
+                result = None
+                if request["task"] != FORGET:
+                    result = getattr(casatasks, request["task"])(**request["arguments"])
+                reply({"ok": True, "result": result})
             except BaseException as error:
                 traceback.print_exc()
                 reply(failure(error))

@@ -6,6 +6,7 @@ is there; otherwise `EngineError` with the last lines of its log.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from peelkit.engines import casa_mpi
+from peelkit.engines._casa_worker import FORGET
 from peelkit.engines._child import end_group, last_words
 from peelkit.errors import EngineError
 
@@ -127,7 +129,9 @@ class Casa:
         process = self._process
         if process is not None:
             if process.stdin is not None:
-                process.stdin.close()
+                # What a dead child did not take is written once more here.
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
             if kind is None:
                 try:
                     process.wait(5)
@@ -192,20 +196,31 @@ class Casa:
         self.greet()
         self.calls[task] = self.calls.get(task, 0) + 1
         started = time.monotonic()
-        assert self._process is not None and self._process.stdin is not None
-        try:
-            request = {"task": task, "goes_on": goes_on, "arguments": arguments}
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the child is dead; its last words follow
-        reply = self._reply(task)
+        reply = self._ask({"task": task, "goes_on": goes_on, "arguments": arguments})
         self._show_log()
         log.debug("%s took %.1f s", task, time.monotonic() - started)
         for path in [product] if isinstance(product, Path) else product:
             if not path.exists():
                 raise EngineError(f"CASA's {task} made no {path.name}. {self._last_words()}")
         return reply.get("result")
+
+    def forget(self) -> None:
+        """Let the imager of the last tclean go, whose MS is to be deleted.
+
+        It holds the tables open: NFS keeps the files of such, and the folder cannot be removed.
+        """
+        if "tclean" in self.calls:
+            # A dead child holds nothing.
+            with contextlib.suppress(EngineError):
+                self._ask({"task": FORGET, "goes_on": False, "arguments": {}})
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process is not None and self._process.stdin is not None
+        # A child that is dead takes nothing; its last words follow.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        return self._reply(request["task"])
 
     def greet(self) -> None:
         """Wait until the child has imported CASA; then `version` and `data` are known."""
