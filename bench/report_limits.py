@@ -10,6 +10,10 @@ from summary import Run, line, median, ratio
 from tables import number, table
 
 MB = 1e6
+EXPLAINED = """Times of whole commands, with Python's start (`wall_s`, `cpu_s`), by their own count (`work_s`), and of reading,
+auditing and writing alone (`copy_s`). `cp` copies the file of the column; `ducc0` predicts the same image in memory and
+writes nothing; `workers` is `predict-region --workers 2`. QuartiCal alone solves the same rows with the same terms and
+intervals; `solve_s` is ddsolve's copy, QuartiCal and reading the gains, `command_s` the whole of it (both run once)."""
 
 
 def solve_rates(runs: Sequence[Run], kind: str) -> dict[str, float]:
@@ -101,7 +105,7 @@ def text(measured: dict[str, dict[str, Any]]) -> str:
         ]
     if "limit/fields" in measured:
         parts.append(_fields(measured["limit/fields"]))
-    return "\n\n".join(["## Against limits", *parts]) if parts else ""
+    return "\n\n".join(["## Against limits", EXPLAINED, *parts]) if parts else ""
 
 
 def _helper(record: dict[str, Any], title: str) -> str:

@@ -56,7 +56,7 @@ def run(
     Returns
     -------
     dict
-        ``visibilities``, ``intervals`` of each term, ``command_s``, ``command_cpu_s``, ``solve_s``, ``quartical_s``,
+        ``samples``, ``intervals`` of each term, ``command_s``, ``command_cpu_s``, ``solve_s``, ``quartical_s``,
         ``quartical_cpu_s``, and the ratios ``solve_over_quartical`` and ``command_over_quartical``.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def run(
     alone, alone_cpu, _ = _timed(alone_command)
     samples = record["results"]["chi2"]["samples"]
     return {
-        "visibilities": samples,
+        "samples": samples,
         "terms": {name: [term["type"], term["time"], term["freq"]] for name, term in terms.items()},
         "command_s": whole,
         "command_cpu_s": cpu,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -390,3 +391,15 @@ def test_a_column_without_values_in_some_rows_is_refused(invoke: Invoke, path: P
     stderr = invoke("add-model-col", path, "NEW", "--expression", "HALF", code=3).stderr
     assert "HALF has no values in" in stderr
     assert names(path) == before
+
+
+def test_a_place_without_a_sidecar_is_refused_before_the_ms_is_changed(
+    invoke: Invoke, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    words = ("add-model-col", path, "COPY")
+    assert "give --sidecar PATH" in invoke(*words, code=3).stderr
+    with table(str(path), ack=False) as main:
+        assert "COPY" not in main.colnames()
+    invoke(*words, "--sidecar", tmp_path / "here.json")

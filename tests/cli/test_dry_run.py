@@ -168,3 +168,10 @@ def test_a_sidecar_older_than_its_columns_is_refused(folder: Path, invoke) -> No
     refused = invoke(*solve, "first.json", code=3).stderr
     assert "predict-region wrote ALL_SKY_MODEL again at" in " ".join(refused.split())
     invoke(*solve, "second.json")
+    # Of columns that were put back since, the models are others.
+    record = json.loads(Path("second.json").read_text())
+    made = datetime.fromisoformat(record["started"]) + timedelta(hours=1)
+    record["started"] = made.strftime("%Y-%m-%dT%H:%M:%SZ")
+    Path("second.json").write_text(json.dumps(record))
+    refused = invoke(*solve, "second.json", code=3).stderr
+    assert "second.json: what it wrote was undone since" in " ".join(refused.split())

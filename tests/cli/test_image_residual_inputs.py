@@ -192,3 +192,21 @@ def make_image(tmp_path: Path):
         return read_image(path)
 
     return make
+
+
+def test_a_product_of_out_is_no_input(invoke, good: Path) -> None:
+    Path("x.cleanmask").mkdir()
+    words = (
+        "image-residual",
+        good,
+        "x",
+        "--column",
+        "DATA",
+        "--field",
+        "0",
+        "--mask",
+        "x.cleanmask",
+    )
+    refused = invoke(*words, "--overwrite", code=2).stderr
+    assert "x.cleanmask: is a product of x, which is replaced; give another OUT" in refused
+    assert Path("x.cleanmask").exists()

@@ -145,6 +145,22 @@ def test_without_the_rest_as_a_column_the_sum_is_the_same(invoke, ready: Path) -
     assert {"BRIGHT_1", "BRIGHT_2", "P_1", "P_2"} <= names(ready)
 
 
+def test_regions_that_are_called_alike_are_told_apart_by_a_prefix(invoke, ready: Path) -> None:
+    regions(Path("alike.reg"), circle(*NORTH[:2], 10, "bright"), circle(*SOUTH[:2], 10, "bright"))
+    found = run(
+        invoke, ready, *ONE_FIELD, "--regions", "alike.reg", "--prefix", "P", "--all-column"
+    )
+    assert [one["label"] for one in found["results"]["directions"]] == ["bright", "bright_2"]
+    assert [one["flux_jy"] for one in found["results"]["directions"]] == pytest.approx([2.2, 1.5])
+    with table(str(ready), ack=False) as main:
+        mine = main.getcol("FIELD_ID") == 0
+    north, south = (
+        np.array([np.abs(cell).mean() for cell in cells(ready, name)])[mine]
+        for name in ("P_1", "P_2")
+    )
+    assert south == pytest.approx(1.5, abs=1e-5) and not np.allclose(north, south, rtol=0.1)
+
+
 def test_everything_in_one_region_leaves_a_rest_of_zero_and_says_so(invoke, ready: Path) -> None:
     found = invoke(
         "predict-region", ready, *ONE_FIELD, "--regions", "all.reg", "--rest-column", "REST"

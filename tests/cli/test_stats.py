@@ -323,6 +323,12 @@ def test_another_grid_is_compared_by_sky_position_and_said_so(folder, tmp_path):
     assert other["sources_compared"] >= 10
 
 
+def test_an_image_without_the_brightest_source_needs_regions(folder, tmp_path):
+    write(tmp_path / "away.fits", noise(9), crval=(203.5, 30.508))
+    shown = run(folder / "first.fits", tmp_path / "away.fits", code=3).output
+    assert "away.fits: does not show the brightest source of" in " ".join(shown.split())
+
+
 def test_nothing_in_common_gives_null(folder, tmp_path):
     write(tmp_path / "empty.fits", noise(9))
     results = record(folder / "first.fits", tmp_path / "empty.fits")["results"]

@@ -164,3 +164,35 @@ def test_a_long_mosaic_is_a_short_table() -> None:
     shown = _field_table([{**one, "field_id": n} for n in range(90)])
     assert len(shown.rows) == 40
     assert shown.notes == ["50 more rows are in the sidecar. In all fields:", "B1: peel in 90"]
+
+
+def test_a_field_may_lack_one_of_two_sources(tmp_path, invoke) -> None:
+    path = tmp_path / "two.ms"
+    half = replace(FOUR, n_field=2, n_scan=4)
+    two = (*ONE, Bright(5.0, -400.0, 100.0))
+    truth = make_truth(path, two, half, seed=4, beams=(1.0, 0.8))
+    with table(str(path), readonly=False, ack=False) as main:
+        # B2 is not there in the second field.
+        b2, data, field = (main.getcol(name) for name in ("B2", "DATA", "FIELD_ID"))
+        scan, one, other = (main.getcol(n) for n in ("SCAN_NUMBER", "ANTENNA1", "ANTENNA2"))
+        gain = truth["jones"][1][scan - 1]
+        rows = np.arange(scan.size)
+        factor = gain[rows, one] * gain[rows, other].conj()
+        away = field == 1
+        main.putcol("DATA", np.where(away[:, None, None], data - b2 * factor[:, None], data))
+        main.putcol(
+            "ALL", np.where(away[:, None, None], main.getcol("ALL") - b2, main.getcol("ALL"))
+        )
+        main.putcol("B2", np.where(away[:, None, None], 0, b2))
+    out = invoke("ddsolve", path, "--all", "ALL", "--peel", "B1", "--peel", "B2", "--de-freq", "spw",
+                 "--g-time", "60s", "--no-plots", "--json")  # fmt: skip
+    result = json.loads(out.stdout)["results"]
+    decided = {(one["field_id"], one["direction"]): one["decision"] for one in result["fields"]}
+    assert decided[0, "B1"] == decided[0, "B2"] == decided[1, "B1"] == "peel"
+    assert decided[1, "B2"] == "skip"
+    b1, b2 = result["directions"]
+    # Ten antennas, two hands, two spws, two numbers; B1 in four scans, B2 in two.
+    assert result["intervals"]["chosen"][0]["integrations"] == 0
+    assert b1["parameters"] == 2 * b2["parameters"] == 10 * 2 * 2 * 2 * 4
+    (peeled,) = columns(path, "PEELED_DATA")
+    assert rms(peeled - truth["rest"]) == pytest.approx(RECIPE.sigma_jy, rel=0.05)

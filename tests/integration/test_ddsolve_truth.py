@@ -372,6 +372,69 @@ def test_an_interval_of_g_that_is_no_candidate_is_kept(two, copy_ms, invoke) -> 
     assert {"intervals.B1.png", "intervals.B2.png"} <= {Path(one).name for one in result["plots"]}
 
 
+def fast_phases(path: Path, sources: tuple[str, ...]) -> None:
+    """Turn DATA, or only what columns put into it (without other errors), by phases that change each integration."""
+    rng = np.random.default_rng(9)
+    with table(str(path), readonly=False, ack=False) as main:
+        data = main.getcol("DATA")
+        _, when = np.unique(main.getcol("TIME"), return_inverse=True)
+        phase = 0.4 * rng.normal(size=(when.max() + 1, RECIPE.n_antenna))
+        turn = np.exp(
+            1j * (phase[when, main.getcol("ANTENNA1")] - phase[when, main.getcol("ANTENNA2")])
+        )
+        turned = sum(main.getcol(name) for name in sources) if sources else data
+        data = data + turned * (turn[:, None, None] - 1)
+        main.putcol("DATA", data.astype(np.complex64))
+
+
+def test_intervals_of_de_are_chosen_with_the_g_that_is_solved(tmp_path, invoke) -> None:
+    path = tmp_path / "fast.ms"
+    truth = make_truth(path, (Bright(5.0, 300.0, 200.0, 0.0, 0.0),), replace(RECIPE, n_time=8))
+    fast_phases(path, ("B1",))
+    words = (
+        "--all",
+        "ALL",
+        "--peel",
+        "B1",
+        "--g-time",
+        "inf",
+        "--de-freq",
+        "spw",
+        "--no-plots",
+        "--json",
+    )
+    result = json.loads(invoke("ddsolve", path, *words).stdout)["results"]
+    # A G of each integration would follow that; one of a scan does not.
+    assert result["intervals"]["chosen"][0]["integrations"] == 1
+    (peeled,) = columns(path, "PEELED_DATA")
+    assert rms(peeled - truth["rest"] - truth["noise"]) < 0.6 * RECIPE.sigma_jy
+
+
+def test_g_may_be_shorter_than_a_fixed_de(tmp_path, invoke) -> None:
+    path = tmp_path / "fast.ms"
+    truth = make_truth(path, (Bright(5.0, 300.0, 200.0),), replace(RECIPE, n_time=8))
+    fast_phases(path, ())
+    words = (
+        "--all",
+        "ALL",
+        "--peel",
+        "B1",
+        "--de-time",
+        "inf",
+        "--de-freq",
+        "spw",
+        "--no-plots",
+        "--json",
+    )
+    result = json.loads(invoke("ddsolve", path, *words).stdout)["results"]
+    terms = {term["name"]: term for term in result["terms"]}
+    assert (terms["G"]["time"], terms["dE"]["time"]) == ("1int", "inf")
+    # G is taken out of the rest too; with one of a scan it would have errors of sqrt(2) 0.4 rad.
+    (peeled,) = columns(path, "PEELED_DATA")
+    assert rms(peeled - truth["rest"]) < 1.3 * RECIPE.sigma_jy
+    assert rms(truth["rest"]) > 4 * RECIPE.sigma_jy
+
+
 def test_the_rest_of_the_sky_decides_what_is_g_and_what_is_de(two, copy_ms, invoke) -> None:
     path, truth = two
     target = copy_ms(path)

@@ -129,6 +129,14 @@ def test_a_round_that_makes_it_worse_is_undone(whole: Path, tmp_path: Path) -> N
     commands = [step["command"] for step in listing["results"]["steps"]]
     assert commands.count("ddsolve") == 1 and commands.count("predict-region") == 1
     assert record["output_column"] == "PEELED_DATA"
+    # Run again, it does not try that round again, nor undo what the user did since.
+    peelkit = Path(sys.executable).parent / "peelkit"
+    mine = [peelkit, "-q", "add-model-col", "sim.ms", "MINE", "--expression", "DATA"]
+    subprocess.run(mine, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    (folder / "out/stats.done").unlink()
+    assert shell(folder, "sim.ms", "out").wait() == 0, (folder / "stderr").read_text()
+    with table(f"{folder}/sim.ms", ack=False) as main:
+        assert "MINE" in main.colnames()
 
 
 def peeled_data(folder: Path) -> np.ndarray:

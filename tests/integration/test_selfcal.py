@@ -247,6 +247,8 @@ def test_nan_data_are_left_out_and_reported(invoke, tmp_path: Path) -> None:
     assert f"{data[5].size} unflagged samples are not numbers" in planned.stderr
     found = invoke("selfcal", path, *SMALL, "--solint", "20s")
     assert f"{data[5].size} unflagged samples are not numbers" in found.stderr
+    # No zeros for what comes after: the flags are not changed.
+    assert np.array_equal(np.isfinite(column(path, "CORRECTED_DATA")), np.isfinite(data))
     assert results(path)["final"]["peak_jy_beam"] == pytest.approx(1.0, abs=0.03)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from casacore.tables import table
 
 from makems import MsRecipe, make_ms
-from peelkit.core import commit
+from peelkit.core import commit, undo
 from peelkit.io import journal, ms
 
 
@@ -101,3 +102,23 @@ def test_forgetting_drops_the_kept_columns_only(path: Path) -> None:
     assert journal.forget(path) == 1
     assert same(columns(path), after)
     assert journal.steps(path) == []
+
+
+def test_history_needs_no_name_of_the_user(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    ms.add_history(path, command="x", message="y", parameters={})
+    with table(f"{path}/HISTORY", ack=False) as sub:
+        assert f"({os.getuid()})" in str(sub.getcell("CLI_COMMAND", sub.nrows() - 1))
+
+
+def test_undo_without_the_flag_version_puts_the_columns_back_and_says_so(path: Path) -> None:
+    before = columns(path)
+    step = change(path, journal.begin(path, "selfcal", flag_version=True), 3.0)
+    journal.finish(path, step)
+    assert not same(columns(path), before)
+    outcome = undo.undo(path)
+    assert same(columns(path), before) and journal.steps(path) == []
+    assert "peelkit_1_selfcal is not in a.ms.flagversions any more" in outcome.warnings[0]

@@ -13,8 +13,8 @@ import pytest
 from peelkit.core.calibrate_match import match_spws, time_interp
 from peelkit.core.flag_proposals import proposals
 from peelkit.core.import_uvfits import put_in_place
-from peelkit.core.workspace import Workspace, fingerprint
-from peelkit.errors import DataError
+from peelkit.core.workspace import Workspace, fingerprint, open_workspace
+from peelkit.errors import DataError, OptionError
 from peelkit.io.caltable import CalPart, CalTable, GainTable
 from peelkit.io.ms import MsInfo, Spw
 from peelkit.selection import casa_solint
@@ -158,3 +158,18 @@ def test_a_target_with_a_blank_in_its_name_is_one_word_in_the_recipe(tmp_path: P
         env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True,
     )  # fmt: skip
     assert "<--apply-to><Cas A><--out>" in (tmp_path / "words").read_text()
+
+
+def test_a_folder_with_inputs_of_the_run_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "x.selfcal"
+    folder.mkdir()
+    for name in ("casa.log", "flag_proposals.txt"):
+        (folder / name).write_text("precious")
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    for needed in (folder / "flag_proposals.txt", link / "flag_proposals.txt"):
+        with pytest.raises(OptionError, match=r"flag_proposals\.txt: is in the output folder"):
+            open_workspace(folder, "mark", overwrite=True, needed=[tmp_path / "x.ms", needed])
+    assert (folder / "flag_proposals.txt").read_text() == "precious"
+    open_workspace(folder, "mark", overwrite=True, needed=[tmp_path / "x.ms"])
+    assert not (folder / "flag_proposals.txt").exists()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from peelkit.core import dd_auto, dd_heldout
+from peelkit.core import dd_auto, dd_balance, dd_heldout, dd_results, dd_solve, plots
 from peelkit.core.dd_auto import Table
 from peelkit.core.dd_balance import Normal
+from peelkit.core.dd_terms import TermChoice
 
 N_TIME, N_CHAN, N_ANT = 12, 4, 6
 
@@ -162,3 +165,60 @@ def test_the_shortest_intervals_have_equations_and_signal(snr, equations, expect
     cells = (found[0] or 16) * (found[1] or 16)
     assert cells * equations >= dd_auto.BASE_EQUATIONS
     assert found == expected
+
+
+def plan_of(*terms: TermChoice) -> SimpleNamespace:
+    """What `dd_auto._apart` asks for: 10 s integrations, 8 channels of 2 MHz."""
+    spw = SimpleNamespace(width_hz=np.full(8, 2e6), freq_hz=3e9 + 2e6 * np.arange(8))
+    info = SimpleNamespace(spws=[spw], data_descriptions=[SimpleNamespace(spw=0)])
+    rows = SimpleNamespace(ddids=[0], info=info, integration_s={0: 10.0})
+    return SimpleNamespace(rows=rows, options=SimpleNamespace(terms=terms))
+
+
+def test_g_gets_no_interval_that_k_has_with_an_offset() -> None:
+    g = TermChoice("G", "diag_complex", "auto", "auto")
+    k = TermChoice("K", "delay_and_offset", "20s", "spw")
+    de = TermChoice("dE", "diag_complex", "auto", "auto")
+    apart = {n: dd_auto._apart(plan_of(g, k, de), g, n) for n in (1, 2, 4, 0)}
+    assert apart == {1: True, 2: False, 4: True, 0: True}
+    # A delay alone has no phase in common with it over a whole spw.
+    delay = TermChoice("K", "delay", "20s", "spw")
+    assert all(dd_auto._apart(plan_of(g, delay, de), g, n) for n in (1, 2, 4, 0))
+
+
+def test_options_of_terms_that_a_solve_has_not_are_left_out() -> None:
+    extra = {"K.scalar": "true", "dE.x": "1", "solver.robust": "true", "nonsense.y": "2"}
+    found = dd_solve._of_terms(extra, [SimpleNamespace(name="dE")])
+    assert found == {"dE.x": "1", "solver.robust": "true", "nonsense.y": "2"}
+
+
+def test_sums_of_the_balance_are_bounded_by_longer_bins() -> None:
+    wanted = {
+        (0, 0): (np.repeat(np.arange(6), 2), np.arange(8)),
+        (1, 0): (np.repeat(np.arange(3), 4), np.arange(8)),
+    }
+    same = dd_balance.bounded(wanted, 72)
+    assert all(
+        np.array_equal(one, two)
+        for key in wanted
+        for one, two in zip(same[key], wanted[key], strict=True)
+    )
+    # 9 bins of time and 8 channels: three halvings of the channels, one of time.
+    small = dd_balance.bounded(wanted, 6)
+    assert small[0, 0][0].tolist() == [0] * 4 + [1] * 4 + [2] * 4 and not small[0, 0][1].any()
+    assert small[1, 0][0].tolist() == [0] * 8 + [1] * 4
+    least = dd_balance.bounded(wanted, 0)
+    assert not any(one.any() for pair in least.values() for one in pair)
+
+
+def test_a_compact_source_without_gains_of_its_own_keeps_its_model_for_the_next_round() -> None:
+    model = SimpleNamespace(record=lambda: {"shape": "point"})
+    judged = SimpleNamespace(refusal=None, refinements={})
+    direction = SimpleNamespace(label="B", model=model)
+    assert dd_results._refined(judged, direction) == {"shape": "point"}
+    assert dd_results._refined(judged, SimpleNamespace(label="B", model=None)) is None
+
+
+def test_a_label_is_a_part_of_a_files_name() -> None:
+    assert plots.file_label("3C 84/NGC 1275") == "3C_84_NGC_1275"
+    assert plots.file_label("B1.5-x+y_z") == "B1.5-x+y_z"

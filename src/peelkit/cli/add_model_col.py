@@ -10,7 +10,7 @@ import click
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
 from peelkit.cli.dry_run import dry_run_option, show_estimate
-from peelkit.cli.finish import finish
+from peelkit.cli.finish import check_sidecar, finish
 from peelkit.cli.state import RunState
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ def add_model_col(
 
     state = ctx.ensure_object(RunState)
     asked = work.Options(selection=selection, **chosen)
+    if not dry_run:
+        check_sidecar(ctx, ms, work.default_sidecar(ms, column))
     with state.progress() as progress:
         outcome = work.add_model_col(
             ms, column, asked, progress, machines=machines, dry_run=dry_run

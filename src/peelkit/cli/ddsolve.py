@@ -11,7 +11,7 @@ from peelkit import sidecar
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
 from peelkit.cli.dry_run import dry_run_option, show_estimate
-from peelkit.cli.finish import finish
+from peelkit.cli.finish import check_sidecar, finish
 from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
 
@@ -225,6 +225,8 @@ def _ddsolve(
     if combine - {"field", "scan"}:
         raise OptionError(f"--combine {','.join(sorted(combine))}: use field, scan or field,scan.")
     chosen = DdOptions(terms=terms, combine=combine, **values)
+    if not dry_run:
+        check_sidecar(ctx, ms, sidecar.ms_sidecar(ms, work.COMMAND))
     with state.progress() as progress:
         outcome = work.ddsolve(ms, selection, chosen, progress, machines=machines, dry_run=dry_run)
     if dry_run:

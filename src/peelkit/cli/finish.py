@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,13 +13,30 @@ import click
 
 from peelkit import __version__, sidecar
 from peelkit.cli.state import RunState
-from peelkit.errors import GateError
+from peelkit.errors import DataError, GateError
 
 if TYPE_CHECKING:
     from peelkit.cli.console import TextTable
     from peelkit.outcome import Outcome
 
 log = logging.getLogger(__name__)
+
+
+def check_sidecar(ctx: click.Context, beside: Path, default: Path) -> None:
+    """Refuse a place of the sidecar that cannot be written, before any work.
+
+    Parameters
+    ----------
+    beside : Path
+        What it is of; where that is not there, the work says so.
+    default : Path
+        Where the sidecar goes without --sidecar.
+    """
+    given = ctx.ensure_object(RunState).sidecar
+    if given is None and beside.exists() and not os.access(default.parent, os.W_OK):
+        raise DataError(
+            f"{default.parent}: not writable, so the sidecar cannot go beside {beside.name}; give --sidecar PATH."
+        )
 
 
 def finish(

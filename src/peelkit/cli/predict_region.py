@@ -10,7 +10,7 @@ import click
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
 from peelkit.cli.dry_run import dry_run_option, show_estimate
-from peelkit.cli.finish import finish
+from peelkit.cli.finish import check_sidecar, finish
 from peelkit.cli.mask import sexagesimal
 from peelkit.cli.state import RunState
 
@@ -152,6 +152,8 @@ def predict_region(
 
     state = ctx.ensure_object(RunState)
     asked = work.PredictOptions(**chosen)
+    if not dry_run:
+        check_sidecar(ctx, ms, work.default_sidecar(ms))
     with state.progress() as progress:
         outcome = work.predict_region(
             ms, selection, asked, progress, machines=machines, dry_run=dry_run

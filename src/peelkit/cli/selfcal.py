@@ -12,7 +12,7 @@ from peelkit import sidecar
 from peelkit.cli import options, selfcal_calibrate
 from peelkit.cli.console import TextTable
 from peelkit.cli.dry_run import dry_run_option, show_estimate
-from peelkit.cli.finish import finish
+from peelkit.cli.finish import check_sidecar, finish
 from peelkit.cli.selfcal_fields import each_field_option, field_tables
 from peelkit.cli.selfcal_prepare import flag_notes, prepare_options, prepared_notes
 from peelkit.cli.state import RunState
@@ -335,6 +335,8 @@ def selfcal(
         flag_list=values["flag_list"],
     )
     show = tables
+    if not dry_run:
+        check_sidecar(ctx, ms, sidecar.ms_sidecar(ms, work.COMMAND))
     with state.progress() as progress:
         if values["each_field"]:
             from peelkit.core.selfcal_fields import selfcal_each_field

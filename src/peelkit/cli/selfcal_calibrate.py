@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from peelkit import sidecar
 from peelkit.cli.console import TextTable
-from peelkit.cli.finish import finish
+from peelkit.cli.finish import check_sidecar, finish
 from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
 
@@ -142,6 +142,7 @@ def _refuse(ctx: click.Context, names: set[str], mode: str) -> None:
 def run(ctx: click.Context, path: Path, selection: Selection, values: dict[str, Any]) -> None:
     """Calibrate on a known source, or apply elsewhere."""
     state = ctx.ensure_object(RunState)
+    check_sidecar(ctx, path, sidecar.ms_sidecar(path, "selfcal"))
     if values["apply_tables"]:
         from peelkit.core.calibrate_elsewhere import ApplyOptions, apply_elsewhere
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +11,8 @@ import click
 
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
-from peelkit.cli.finish import finish
+from peelkit.cli.finish import check_sidecar, finish
 from peelkit.cli.state import RunState
-from peelkit.errors import DataError
 
 UNITS = ((1.0, "Jy"), (1e3, "mJy"), (1e6, "uJy"), (1e9, "nJy"))
 ANGLES = ((1.0, "arcsec"), (1e3, "mas"), (1e6, "uas"))
@@ -165,11 +163,7 @@ def stats(ctx: click.Context, images: tuple[Path, ...], names: str | None, **cho
     called = tuple(name.strip() for name in names.split(",")) if names else ()
     asked = work.StatsOptions(names=called, **chosen)
     default = work.default_sidecar(images, asked.reference)
-    if state.sidecar is None and images[0].exists() and not os.access(default.parent, os.W_OK):
-        raise DataError(
-            f"{default.parent}: not writable, so the sidecar cannot go beside {images[0].name}; "
-            "give --sidecar PATH."
-        )
+    check_sidecar(ctx, images[0], default)
     with state.progress() as progress:
         outcome = work.stats(images, asked, progress)
     finish(ctx, outcome, default_sidecar=default, tables=tables)

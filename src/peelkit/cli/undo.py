@@ -10,7 +10,7 @@ import click
 from peelkit import sidecar
 from peelkit.cli import options
 from peelkit.cli.console import TextTable
-from peelkit.cli.finish import finish
+from peelkit.cli.finish import check_sidecar, finish
 from peelkit.errors import OptionError
 
 
@@ -45,6 +45,8 @@ def undo(ctx: click.Context, ms: Path, to: str | None, only_list: bool, forget: 
         raise OptionError("--to, --list and --forget exclude each other; give one.")
     from peelkit.core import undo as work
 
+    if not only_list:
+        check_sidecar(ctx, ms, sidecar.ms_sidecar(ms, work.COMMAND))
     if only_list:
         outcome = work.list_steps(ms)
     elif forget:

@@ -29,7 +29,7 @@ from peelkit.core.calibrate_plan import (
 from peelkit.core.calibrate_solve import Job, Solved, solve_terms
 from peelkit.core.calibrate_tables import find, write_record
 from peelkit.core.selfcal import choose_refants
-from peelkit.core.workspace import fingerprint, make_copy, open_workspace
+from peelkit.core.workspace import fingerprint, inputs, make_copy, open_workspace
 from peelkit.engines import casa as engine
 from peelkit.errors import OptionError
 from peelkit.io import caltable, ms, virtual
@@ -96,8 +96,9 @@ def calibrate(
     parameters = {**asdict(options), **asdict(selection), "overwrite": None}
     earlier_runs.keep_apart(folder, earlier.tables, reference)
     workspace, _ = open_workspace(
-        folder, fingerprint(info, parameters), overwrite=options.overwrite
-    )
+        folder, fingerprint(info, parameters), overwrite=options.overwrite,
+        needed=[path, *inputs(parameters)],
+    )  # fmt: skip
     progress.stage("copying the selected data")
     work, bad = make_copy(workspace, info, rows, column)
     if bad:

@@ -25,7 +25,14 @@ from peelkit.core.calibrate_match import (
 )
 from peelkit.core.calibrate_tables import Earlier, Table, find
 from peelkit.core.calibrate_write import COMMAND
-from peelkit.core.workspace import Workspace, fingerprint, make_copy, open_workspace
+from peelkit.core.workspace import (
+    Workspace,
+    fingerprint,
+    inputs,
+    keep_inputs,
+    make_copy,
+    open_workspace,
+)
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError, OptionError
 from peelkit.io import caltable, ms
@@ -111,8 +118,7 @@ def apply_elsewhere(
     found = survey(info, selection, progress)
     rows = ms.select_rows(info, selection)
     folder = options.out or path.with_name(f"{path.stem}.applied")
-    if any(item.path.absolute().parent == folder.absolute() for item in tables):
-        raise OptionError(f"--out {folder}: has the tables to apply; give another.")
+    keep_inputs(folder, [item.path for item in tables])
     contents = [caltable.read_cal_table(item.path) for item in tables]
     # All that can be refused is refused before anything is made.
     mapped = [
@@ -124,8 +130,9 @@ def apply_elsewhere(
     ]
     parameters = {**asdict(options), **asdict(selection), "overwrite": None}
     workspace, _ = open_workspace(
-        folder, fingerprint(info, parameters), overwrite=options.overwrite
-    )
+        folder, fingerprint(info, parameters), overwrite=options.overwrite,
+        needed=[path, *inputs(parameters)],
+    )  # fmt: skip
     with workspace.closed_if_refused():
         fitted = [
             _fit(item, content, ids, match, info, found, options, workspace)

@@ -97,7 +97,8 @@ def write_back(
     """Copy result columns of working copies into the MS.
 
     Rows that were not selected keep what the replaced column had; in a new column they get the
-    value that ``columns`` names.
+    value that ``columns`` names. What was no number, and so was flagged in the copies, is none in
+    CORRECTED_DATA either, unless the flags are written too.
 
     Parameters
     ----------
@@ -124,14 +125,23 @@ def write_back(
         like = "DATA" if name in ("CORRECTED_DATA", "MODEL_DATA") else name
         step = journal.new_column(info.path, step, name, like=like)
         source = step.replaced.get(name, filler)
+        calibrated = source if filler == name else filler
         with ms.opened(info.path, write=True) as main, _Copies() as copies:
             for description, chunk in ms.chunks(main, info, every):
                 values = _filler(main, source, chunk, description)
+                bad = None
+                if name == "CORRECTED_DATA" and not flags:
+                    bad = ~np.isfinite(
+                        values if calibrated == source else ms.get(main, calibrated, chunk)
+                    )
                 for number in np.unique(owner[chunk[owner[chunk] >= 0]]):
                     inside = owner[chunk] == number
                     copy = copies.opened(parts[number].work)
                     place = _position(parts[number].rows, chunk[inside])
-                    values[inside] = ms.get(copy, name, place)
+                    found = ms.get(copy, name, place)
+                    if bad is not None:
+                        found[bad[inside]] = np.nan
+                    values[inside] = found
                 ms.put(main, name, chunk, values)
                 progress.advance(chunk.size)
     if flags:

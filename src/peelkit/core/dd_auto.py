@@ -24,6 +24,7 @@ from peelkit.core.dd_heldout import HELD_OUT, Score, hide
 from peelkit.core.dd_measure import Meter
 from peelkit.core.dd_plan import Plan
 from peelkit.core.dd_terms import TermChoice
+from peelkit.errors import OptionError
 from peelkit.io import ms
 from peelkit.progress import Progress
 from peelkit.spread import IN_PROCESS, Spread
@@ -46,6 +47,9 @@ MOST_SAMPLES = 800_000
 
 # Alternations between G and dE.
 ALTERNATIONS = 8
+
+# The type of dE whose means over longer intervals are of its type: not phases, delays or full matrices.
+LENGTHENED = "diag_complex"
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,8 @@ def choose(
     """Choose the intervals that are ``auto``."""
     dependent = next(term for term in plan.options.terms if term.direction_dependent)
     part = replace(plan, rows=sample(plan.rows))
-    base = base_intervals(part, dependent, scale)
+    shared = next((term for term in plan.options.terms if term.name == "G"), None)
+    base = base_intervals(part, dependent, shared, scale)
     first = replace(
         dependent,
         type="diag_complex",
@@ -161,26 +166,28 @@ def sample(rows: Rows) -> Rows:
 
 
 def base_intervals(
-    plan: Plan, dependent: TermChoice, scale: Mapping[int, float]
+    plan: Plan, dependent: TermChoice, shared: TermChoice | None, scale: Mapping[int, float]
 ) -> tuple[int, int]:
     """Shortest intervals whose solutions towards the brightest direction have `BASE_SNR`.
 
-    What the user fixed stays. Integrations and channels; 0 for a scan, and the spw.
+    Integrations and channels; 0 for a scan, and the spw. What the user fixed of dE stays; its time is
+    parted where G's is to be chosen, which may be shorter.
     """
     n_chan, n_time = sizes(plan.rows)
-    times = lengths(n_time) if dependent.time == dd_terms.AUTO else None
+    ddid = plan.rows.ddids[0]
+    fixed_t = fixed_time(plan, dependent)
+    if fixed_t is None:
+        times = lengths(n_time)
+    elif shared is None or shared.type == dd_terms.NONE or shared.time != dd_terms.AUTO:
+        times = [fixed_t]
+    else:
+        times = [t for t in range(1, fixed_t + 1) if fixed_t % t == 0] or lengths(n_time)
     freqs = lengths(n_chan) if dependent.freq == dd_terms.AUTO else None
     brightest = max(
         (d for d in plan.directions if d.label in plan.peeled), key=lambda d: d.snr_total
     )
-    ddid = plan.rows.ddids[0]
     spw = plan.rows.info.spws[plan.rows.info.data_descriptions[ddid].spw]
     width = float(np.median(np.abs(spw.width_hz)))
-    fixed_t = (
-        dd_terms.time_integrations(dependent.time, plan.rows.integration_s[ddid])
-        if not times
-        else 0
-    )
     fixed_f = dd_terms.freq_channels(dependent.freq, width, n_chan) if not freqs else 0
     one_cell = TermChoice("dE", "diag_complex", "1int", "1chan")
     meter = Meter.of(plan, brightest.column, one_cell)
@@ -188,12 +195,17 @@ def base_intervals(
         for block in blocks(plan.rows, plan.data_column, (brightest.column,), main):
             meter.add(block, plan.rows.axes[block.key])
     snr = meter.snr(dict(scale))
-    pairs = [
-        (t, f) for t in (times if times else [fixed_t]) for f in (freqs if freqs else [fixed_f])
-    ]
+    pairs = [(t, f) for t in times for f in (freqs if freqs else [fixed_f])]
     n_antenna = len(plan.rows.info.antennas)
     equations = (1 - HELD_OUT) * (n_antenna - 1) / 2 / max(1, len(plan.peeled))
     return shortest(pairs, (n_time, n_chan), snr=snr, equations=equations)
+
+
+def fixed_time(plan: Plan, term: TermChoice) -> int | None:
+    """Integrations of a time interval that the user gave, 0 for a scan; None of ``auto``."""
+    if term.time == dd_terms.AUTO:
+        return None
+    return dd_terms.time_integrations(term.time, plan.rows.integration_s[plan.rows.ddids[0]])
 
 
 def shortest(
@@ -391,10 +403,18 @@ def _decide(
     with_g = shared is not None and shared.type != dd_terms.NONE
     phase_only = with_g and shared is not None and shared.type == "phase"
     n_chan, n_time = sizes(part.rows)
-    times = _multiples(base[0], n_time) if dependent.time == dd_terms.AUTO else [base[0]]
+    fixed = fixed_time(part, dependent)
+    times = _multiples(base[0], n_time) if fixed is None else [fixed]
     freqs = _multiples(base[1], n_chan) if dependent.freq == dd_terms.AUTO else [base[1]]
     pairs = [(t, f) for t in times for f in freqs]
-    shortest = {key: np.arange(one.scans.size) for key, one in tables.items()}
+    # With the G that there will be: of unknown interval it takes what is fastest, and an amplitude follows no phase.
+    bins_of_g: dict[Key, Bins | None] = dict.fromkeys(tables)
+    if with_g and shared is not None and shared.type != "amplitude":
+        of_g = fixed_time(part, shared)
+        bins_of_g = {
+            key: np.arange(one.scans.size) if of_g is None else one.longer(of_g, 0, base)[0]
+            for key, one in tables.items()
+        }
     found: list[Candidate] = []
     by_direction: dict[str, tuple[int, int]] = {}
     chosen: dict[str, dict[Key, tuple[Bins, Bins]]] = {}
@@ -404,9 +424,7 @@ def _decide(
         bins = [{key: one.longer(t, f, base) for key, one in tables.items()} for t, f in pairs]
         tried = [
             {
-                key: nearest(
-                    one, number, pair[key], shortest[key] if with_g else None, phase_only=phase_only
-                )
+                key: nearest(one, number, pair[key], bins_of_g[key], phase_only=phase_only)
                 for key, one in tables.items()
             }
             for pair in bins
@@ -421,17 +439,16 @@ def _decide(
             for pair, v, e, s, count in zip(pairs, value, excess, sigma, parameters, strict=True)
         ]
     terms = dict(by_name)
-    terms["dE"] = _with_intervals(
-        dependent,
-        min((t for t, _ in by_direction.values()), key=lambda n: n or math.inf),
-        min((f for _, f in by_direction.values()), key=lambda n: n or math.inf),
-    )
+    of_solve = least(by_direction)
+    if dependent.type != LENGTHENED:
+        by_direction = dict.fromkeys(by_direction, of_solve)
+    terms["dE"] = _with_intervals(dependent, *of_solve)
     if with_g and shared is not None and shared.time == dd_terms.AUTO:
         brightest = max(
             (d for d in part.directions if d.label in by_direction), key=lambda d: d.snr_total
         )
         number = list(part.used).index(brightest.label)
-        lasts = _multiples(base[0], n_time)
+        lasts = [n for n in _multiples(base[0], n_time) if _apart(part, shared, n)] or [0]
         tried, parameters = [], []
         for t in lasts:
             bins_g = {key: one.longer(t, 0, base) for key, one in tables.items()}
@@ -466,6 +483,27 @@ def _multiples(base: int, n: int) -> list[int]:
     return [base * k for k in lengths(-(-n // base)) if base * k < n] if base else [0]
 
 
+def _apart(plan: Plan, shared: TermChoice, time: int) -> bool:
+    """Whether G with this interval and K have phases of their own, so that both can be solved."""
+    ddid = plan.rows.ddids[0]
+    spw = plan.rows.info.spws[plan.rows.info.data_descriptions[ddid].spw]
+    others = [term for term in plan.options.terms if term.name != "G"]
+    try:
+        dd_terms.check_intervals(
+            [_with_intervals(shared, time, 0), *others], integration_s=plan.rows.integration_s[ddid],
+            width_hz=float(np.median(np.abs(spw.width_hz))), n_chan=spw.freq_hz.size,
+        )  # fmt: skip
+    except OptionError:
+        return False
+    return True
+
+
+def least(by_direction: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """Shortest intervals of all directions: of the solve, since QuartiCal has one for all."""
+    times, freqs = zip(*by_direction.values(), strict=True)
+    return min(times, key=lambda n: n or math.inf), min(freqs, key=lambda n: n or math.inf)
+
+
 def _parameters(tables: Mapping[Key, Table], bins: Mapping[Key, tuple[Bins, Bins]]) -> int:
     """Real numbers in the gains of all antennas and hands that have data."""
     count = 0
@@ -487,11 +525,11 @@ def _with_intervals(term: TermChoice, time: int, freq: int) -> TermChoice:
 def lengthened(
     groups: Mapping[Key, Solutions], plan: Plan, by_direction: Mapping[str, tuple[int, int]]
 ) -> dict[Key, Solutions]:
-    """Give each direction its own intervals: QuartiCal has one for all, the shortest of them."""
-    base = (
-        min((t for t, _ in by_direction.values()), key=lambda n: n or math.inf),
-        min((f for _, f in by_direction.values()), key=lambda n: n or math.inf),
-    )
+    """Give each direction its own intervals: QuartiCal has one for all, the shortest of them.
+
+    Only where dE's type is `LENGTHENED`; else all have the shortest (`_decide`).
+    """
+    base = least(by_direction)
     result = {}
     for key, solutions in groups.items():
         table, last = Table.of(solutions), solutions.terms[-1]

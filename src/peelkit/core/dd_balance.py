@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit import memory
 from peelkit.core import dd_apply, dd_gains
 from peelkit.core.dd_bins import add_at, squared, summed
 from peelkit.core.dd_data import Block, blocks
@@ -35,6 +36,10 @@ LEAST_SNR = 40.0
 # first image was cleaned of (simulated: level 0.56, scatter 0.4 and 41 deg; true ones 1.0, 0.07 and 6 deg).
 CREDIBLE_LEVEL = (0.8, 1.25)
 MOST_AMPLITUDE_RMS, MOST_PHASE_RMS_DEG = 0.25, 30.0
+
+# Sums of all groups are held at once, of so many bytes for a pair of antennas, hand and bin: this share of
+# --memory at most, with longer bins if need be.
+CELL_BYTES, SHARE = 24, 0.25
 
 # Iterations of the solve; each second one is averaged with the one before (StefCal).
 ITERATIONS = 60
@@ -212,7 +217,7 @@ def _gather(
     change: Callable[[Block], Block] | None,
 ) -> dict[Key, Normal]:
     """One pass over the data; nothing for groups whose gains are full matrices."""
-    sums = {}
+    wanted, n_hands = {}, {}
     for key, one in groups.items():
         description = plan.rows.info.data_descriptions[key[1]]
         n_hand = ms.parallel_hands(description.correlations).size
@@ -220,7 +225,14 @@ def _gather(
             # Nothing is shared with a dE.
             continue
         if _is_diagonal(one) and min(n_hand, 2) == min(one.terms[-1].gains.shape[-1], 2):
-            sums[key] = _empty(plan, one, n_hand)
+            # Bins of the last term: of dE, if there is one.
+            wanted[key], n_hands[key] = (one.time_bins[-1], one.freq_bins[-1]), n_hand
+    n_antenna = len(plan.rows.info.antennas)
+    cell = CELL_BYTES * n_antenna**2 * max(n_hands.values(), default=1)
+    most = SHARE * memory.limit_gib() * memory.GIB / cell
+    sums = {
+        key: _empty(*bins, n_antenna, n_hands[key]) for key, bins in bounded(wanted, most).items()
+    }
     progress.stage("balancing the gains", total=plan.rows.rows.size)
     with ms.opened(plan.rows.info.path) as main:
         for block in blocks(plan.rows, plan.data_column, plan.models, main):
@@ -253,10 +265,21 @@ def _is_diagonal(solutions: Solutions) -> bool:
     )
 
 
-def _empty(plan: Plan, solutions: Solutions, n_hand: int) -> Normal:
-    """Bins of the last term: of dE, if there is one."""
-    t_bins, f_bins = solutions.time_bins[-1], solutions.freq_bins[-1]
-    n = len(plan.rows.info.antennas)
+Bins = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def bounded(wanted: Mapping[Key, Bins], most: float) -> dict[Key, Bins]:
+    """Bins in time and frequency put together, first in frequency, until all groups have ``most`` cells."""
+    found = dict(wanted)
+    while sum((int(t[-1]) + 1) * (int(f[-1]) + 1) for t, f in found.values()) > most:
+        halved = {key: (t, f // 2) if f[-1] else (t // 2, f) for key, (t, f) in found.items()}
+        if all(t[-1] == 0 and f[-1] == 0 for t, f in found.values()):
+            break
+        found = halved
+    return found
+
+
+def _empty(t_bins: NDArray[np.int64], f_bins: NDArray[np.int64], n: int, n_hand: int) -> Normal:
     shape = (int(t_bins[-1]) + 1, int(f_bins[-1]) + 1, n, n, n_hand)
     return Normal(np.zeros(shape, dtype=np.complex128), np.zeros(shape), t_bins, f_bins)
 

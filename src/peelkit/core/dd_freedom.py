@@ -42,11 +42,11 @@ def record(
         Warnings of directions above `MOST_FREE`, or of all together where none is by itself.
     """
     visibilities = _visibilities(plan, results["chi2"]["samples"]) if groups else 0
-    used, free = list(plan.used), {}
+    free = {}
     for entry in results["directions"]:
         label = entry["label"]
         known = bool(groups) and label in plan.peeled
-        count = parameters(plan, groups, chosen, label, used.index(label) + 1) if known else None
+        count = parameters(plan, groups, chosen, label) if known else None
         entry["parameters"] = count
         entry["visibilities"] = visibilities if known else None
         entry["freedom"] = count / visibilities if known and count and visibilities else None
@@ -72,20 +72,26 @@ def parameters(
     groups: Mapping[Key, Solutions],
     chosen: dd_auto.Choice | None,
     label: str,
-    direction: int,
 ) -> int:
     """Real numbers solved towards a direction: antennas with data x hands x solutions x reals of each."""
     count = 0.0
-    for solutions in groups.values():
-        term = solutions.terms[-1]
+    # Fields that are solved together share their solutions.
+    counted: set[int] = set()
+    for key, solutions in groups.items():
+        here, term = plan.at(key), solutions.terms[-1]
+        if label not in here.peeled or id(term.gains) in counted:
+            continue
+        counted.add(id(term.gains))
+        direction = list(here.used).index(label) + 1
         flags = term.flags[..., direction if term.flags.shape[3] > 1 else 0]
         antennas = int(np.count_nonzero(~flags.all(axis=(0, 1))))
         # Parametrised types have a gain for each channel, but fewer parameters.
         shape = (term.gains if term.params is None else term.params).shape
         intervals = shape[0] * shape[1]
-        if chosen is not None and chosen.by_direction.get(label, (-1, -1)) != _shortest(chosen):
+        if _longer(here, chosen, label):
+            assert chosen is not None
             time, freq = dd_auto.Table.of(solutions).longer(
-                *chosen.by_direction[label], _shortest(chosen)
+                *chosen.by_direction[label], dd_auto.least(chosen.by_direction)
             )
             intervals = int(time[-1] + 1) * int(freq[-1] + 1)
         hands = min(2, term.gains.shape[-1])
@@ -93,10 +99,15 @@ def parameters(
     return round(count)
 
 
-def _shortest(chosen: dd_auto.Choice) -> tuple[int, int]:
-    """Intervals of the solve: QuartiCal has one for all directions."""
-    times, freqs = zip(*chosen.by_direction.values(), strict=True)
-    return tuple(min(ns, key=lambda n: n or np.inf) for ns in (times, freqs))
+def _longer(plan: Plan, chosen: dd_auto.Choice | None, label: str) -> bool:
+    """Whether a direction has longer intervals than the solve (`dd_auto.lengthened`)."""
+    if chosen is None or label not in chosen.by_direction:
+        return False
+    # A class that is too faint for what was chosen has the longest as they are.
+    of_class = next(term for term in plan.options.terms if term.direction_dependent)
+    return of_class in chosen.terms and chosen.by_direction[label] != dd_auto.least(
+        chosen.by_direction
+    )
 
 
 def _visibilities(plan: Plan, samples: int) -> int:

@@ -164,15 +164,25 @@ def settle(info: ms.MsInfo, selection: Selection, options: DdOptions, progress: 
 
 
 def _refuse_older(info: ms.MsInfo, plan: Path, record: Mapping[str, Any], names: list[str]) -> None:
-    """Refuse a sidecar whose columns another command has written since."""
-    done = datetime.fromisoformat(record["started"]) + timedelta(seconds=record["seconds"] + 2)
+    """Refuse a sidecar whose columns another command has written since, or `undo` put back."""
+    begun = datetime.fromisoformat(record["started"])
+    done = begun + timedelta(seconds=record["seconds"] + 2)
+    last: datetime | None = None
     for step in journal.steps(info.path):
         again = [name for name in names if name in step.replaced or name in step.created]
-        if again and datetime.fromisoformat(step.when) > done:
+        if again:
+            last = datetime.fromisoformat(step.when)
+        if again and last is not None and last > done:
             raise DataError(
                 f"{plan}: {step.command} wrote {again[0]} again at {step.when}, after this; give the sidecar of that "
                 "run, or 'peelkit undo' it."
             )
+    # Without a step ('undo --forget') nobody knows.
+    if last is not None and last < begun - timedelta(seconds=2):
+        raise DataError(
+            f"{plan}: what it wrote was undone since: {', '.join(names)} are of {last.isoformat()}; run predict-region "
+            "again."
+        )
 
 
 def _directions(info: ms.MsInfo, options: DdOptions) -> tuple[str, list[Direction]]:

@@ -19,7 +19,7 @@ from peelkit.io.gains import TermGains
 if TYPE_CHECKING:
     from peelkit.core.dd_auto import Choice
     from peelkit.core.dd_balance import Balance
-    from peelkit.core.dd_gate import Noise
+    from peelkit.core.dd_gate import Direction, Noise
     from peelkit.core.dd_plan import Plan
     from peelkit.core.dd_refine import Refinement
     from peelkit.engines.quartical import Solved
@@ -220,7 +220,7 @@ def results(
                 "decision": d.decision,
                 "reason": d.reason,
                 "subtracted": d.label in plan.subtracted,
-                "refined": _refined(judged, d.label),
+                "refined": _refined(judged, d),
                 "chi2_before": total.reduced(total.without[d.label])
                 if d.label in total.without
                 else None,
@@ -298,11 +298,13 @@ def _expected(noise: Mapping[int, Noise]) -> float:
     return float(np.mean(floors)) if floors else 1.0
 
 
-def _refined(judged: Judgement | None, label: str) -> dict[str, Any] | None:
-    """The model of a compact direction for the next round."""
-    if judged is None or judged.refusal or label not in judged.refinements:
+def _refined(judged: Judgement | None, direction: Direction) -> dict[str, Any] | None:
+    """The model of a compact direction for the next round: as it was, where no gains could mend it."""
+    if judged is None or judged.refusal or direction.model is None:
         return None
-    return judged.refinements[label].refined().record()
+    if direction.label not in judged.refinements:
+        return direction.model.record()
+    return judged.refinements[direction.label].refined().record()
 
 
 def _intervals(plan: Plan, chosen: Choice) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def solve(
         free = not any(key.startswith("solver.") for key in extra)
         turns = free and dd_alternate.worthwhile(plan, family, terms, recipe)
         work = Work(
-            plan, family, tuple(terms), scale, extra, f"{name}{number}", tuple(recipe), turns, change
+            plan, family, tuple(terms), scale, _of_terms(extra, terms), f"{name}{number}", tuple(recipe), turns,
+            change,
         )  # fmt: skip
         if spread.several:
             found, run = _in_parts(work, progress, spread)
@@ -121,6 +122,12 @@ def solve(
         groups |= found
         runs.append(run)
     return groups, runs
+
+
+def _of_terms(extra: Mapping[str, str], terms: Sequence[Term]) -> dict[str, str]:
+    """Without what is of a term that this solve has not: QuartiCal refuses that."""
+    absent = dd_terms.NAMES - {term.name for term in terms}
+    return {key: value for key, value in extra.items() if key.partition(".")[0] not in absent}
 
 
 def _in_parts(

@@ -15,6 +15,8 @@ _CHANNELS = re.compile(r"^\s*(\d+)\s*(chan|channels?|ch)\s*$", re.IGNORECASE)
 _HZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 
 NONE = "none"
+# Sections of QuartiCal's options that are of a term.
+NAMES = frozenset({"G", "K", "dE"})
 
 # Types of G that can turn a phase.
 HAS_PHASE = frozenset({"phase", "diag_complex", "complex"})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from peelkit.core import imaging
-from peelkit.errors import DataError
+from peelkit.errors import DataError, OptionError
 
 
 def _marker(out: Path) -> Path:
@@ -23,6 +23,16 @@ def check_free(out: Path, *, overwrite: bool) -> None:
     there = [item for item in imaging.products(out) if not item.name.endswith("mask")]
     if there and not overwrite and not _marker(out).exists():
         raise DataError(f"{there[0]}: exists; give another OUT, or --overwrite to replace it.")
+
+
+def keep_apart(out: Path, inputs: Iterable[Path]) -> None:
+    """Raise `OptionError` if an input is a product of this name, which makes room."""
+    there = {item.resolve() for item in imaging.products(out)}
+    for path in inputs:
+        if path.resolve() in there:
+            raise OptionError(
+                f"{path}: is a product of {out}, which is replaced; give another OUT."
+            )
 
 
 @contextmanager

@@ -147,6 +147,7 @@ def image_residual(
     info.require(options.column, "give the one to image with --column (ddsolve makes PEELED_DATA).")
     ms.refuse_if_locked(path)
     image_place.check_free(out, overwrite=options.overwrite)
+    image_place.keep_apart(out, filter(None, (options.like, options.mask, options.begin_with)))
     warnings: list[str] = []
     if record is not None:
         selection = record.selection

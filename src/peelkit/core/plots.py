@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +62,11 @@ def gains(
     if np.any(table.snr > 0):
         made.append(_snr(table, names, Path(f"{stem}.snr.png")))
     return made
+
+
+def file_label(label: str) -> str:
+    """A label as a part of a file's name."""
+    return re.sub(r"[^\w.+-]+", "_", label)
 
 
 def save(figure: Any, path: Path) -> Path:

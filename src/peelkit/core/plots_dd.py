@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from peelkit.core.dd_fields import towards
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.panels import Panels
-from peelkit.core.plots import COLUMNS, compressed_minutes, save
+from peelkit.core.plots import COLUMNS, compressed_minutes, file_label, save
 from peelkit.io.gains import TermGains
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def direction_gains(plan: Plan, groups: Mapping[Key, Solutions], folder: Path) -
             continue
         for quantity in ("amplitude", "phase"):
             for against in ("time", "freq"):
-                path = folder / f"dE.{label}.{quantity}.{against}.png"
+                path = folder / f"dE.{file_label(label)}.{quantity}.{against}.png"
                 made.append(_panels(table, names, quantity, against, label, path))
     return made
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peelkit.core import dd_auto, dd_terms
-from peelkit.core.plots import BAD, new_figure, save
+from peelkit.core.plots import BAD, file_label, new_figure, save
 from peelkit.core.plots_dd import COLOURS
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def intervals(plan: Plan, chosen: Choice, folder: Path) -> list[Path]:
     for label in chosen.by_direction:
         found = [one for one in chosen.candidates if one.direction == label]
         if len(found) > 1:
-            made.append(_plot(plan, chosen, label, found, folder / f"intervals.{label}.png"))
+            path = folder / f"intervals.{file_label(label)}.png"
+            made.append(_plot(plan, chosen, label, found, path))
     return made
 
 

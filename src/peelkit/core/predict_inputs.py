@@ -182,6 +182,9 @@ def directions(
             )
         owner[mask] = region.number
         label = region.label or f"{prefix or PREFIX}_{region.number}"
+        # With a prefix several regions may be called alike.
+        if any(label == one.label for one in found):
+            label = f"{label}_{region.number}"
         column = column_name(region, prefix)
         clash = next((one for one in found if one.column == column), None)
         if clash is not None:

@@ -230,7 +230,14 @@ def _places(
 ) -> tuple[Place, ...]:
     """Give the regions, or the brightest source of the reference if there are none."""
     if regions is None:
-        return (_brightest(images, reference),)
+        place = _brightest(images, reference)
+        for image, mask in zip(images, place.masks, strict=True):
+            if not np.isfinite(image.data[mask]).any():
+                raise DataError(
+                    f"{image.path}: does not show the brightest source of {images[0].path}; give --regions that all "
+                    "images show."
+                )
+        return (place,)
     places = []
     for region in read_regions(regions):
         masks = []

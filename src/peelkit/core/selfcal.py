@@ -41,6 +41,7 @@ from peelkit.core.workspace import (
     Workspace,
     check_folder,
     fingerprint,
+    inputs,
     make_copy,
     open_workspace,
 )
@@ -160,7 +161,9 @@ def calibrate(
     selection, options, found, fields = ready.selection, ready.options, ready.found, ready.fields
     rows, settled, folder = ready.rows, ready.imaging, ready.folder
     refants, warnings = ready.refants, list(ready.warnings)
-    workspace, resumed = open_workspace(folder, identity, overwrite=options.overwrite)
+    workspace, resumed = open_workspace(
+        folder, identity, overwrite=options.overwrite, needed=[info.path, *inputs(asdict(options))]
+    )
     if resumed:
         log.info("going on with the interrupted run in %s", folder)
         work, bad = ms.read_info(workspace.ms), 0

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from peelkit.core import commit
 from peelkit.core import dry_run as rehearsal
 from peelkit.core import selfcal as one
 from peelkit.core.selfcal_session import SelfcalOptions
-from peelkit.core.workspace import Workspace, check_folder, open_workspace
+from peelkit.core.workspace import Workspace, check_folder, inputs, open_workspace
 from peelkit.engines import casa as engine
 from peelkit.errors import OptionError, PeelkitError
 from peelkit.io import ms, rownumbers
@@ -198,7 +198,10 @@ def selfcal_each_field(
     progress.stage(f"self-calibrating {len(fields)} fields", total=len(fields))
     with spread.opened(machines) as workers:
         # Where no scheduler answers no folder is left.
-        outer, _ = open_workspace(folder, identity, overwrite=options.overwrite)
+        outer, _ = open_workspace(
+            folder, identity, overwrite=options.overwrite,
+            needed=[info.path, *inputs(asdict(options))],
+        )  # fmt: skip
         workers.see([task.ms, folder])
         for run in workers.run(calibrate_field, fields, shared=task):
             runs.append(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,19 +51,24 @@ def undo(path: Path, *, to: str | None = None) -> Outcome:
         target = found[-1]
     undone = []
     writes: set[str] = set()
+    warnings: list[str] = []
     for step in reversed([step for step in entries if step.id >= target]):
-        if (
-            step.flag_version
-            and not step.finished
-            and not engine.flag_version_path(path, step.flag_version).exists()
-        ):
-            pass  # killed before the flags were saved, and so before they were changed
-        elif step.flag_version:
+        version = step.flag_version
+        if version and engine.flag_version_path(path, version).exists():
             with engine.Casa(path.with_name(f"{path.name}.undo.casa.log")) as casa:
-                engine.restore_flags(casa, path, step.flag_version)
-                engine.delete_flags(casa, path, step.flag_version)
+                engine.restore_flags(casa, path, version)
+                # Deleted last: while it is there, undo can begin anew.
+                journal.put_back_columns(path)
+                engine.delete_flags(casa, path, version)
             writes.add("FLAG")
-        journal.put_back_columns(path)
+        else:
+            if version and step.finished:
+                warnings.append(
+                    f"{path}: the flags stay as they are: flag version {version} is not in {path.name}.flagversions "
+                    "any more"
+                )
+            # Killed before the flags were saved, it had not changed them.
+            journal.put_back_columns(path)
         undone.append(step)
         writes |= {*step.created, *step.replaced}
     ms.add_history(
@@ -71,7 +77,13 @@ def undo(path: Path, *, to: str | None = None) -> Outcome:
         message=f"peelkit undo: put back step {', '.join(str(step.id) for step in undone)}",
         parameters={"to": to},
     )
-    return _outcome(path, undone=undone, left=journal.steps(path), writes=tuple(sorted(writes)))
+    return _outcome(
+        path,
+        undone=undone,
+        left=journal.steps(path),
+        writes=tuple(sorted(writes)),
+        warnings=warnings,
+    )
 
 
 def forget(path: Path) -> Outcome:
@@ -90,6 +102,7 @@ def _outcome(
     undone: list[journal.Step],
     left: list[journal.Step],
     writes: tuple[str, ...] = (),
+    warnings: Sequence[str] = (),
 ) -> Outcome:
     def rows(steps: list[journal.Step]) -> list[dict[str, Any]]:
         return [asdict(step) for step in steps]
@@ -98,4 +111,5 @@ def _outcome(
         results={"undone": rows(undone), "steps": rows(left)},
         inputs={"ms": str(path)},
         writes=writes,
+        warnings=tuple(warnings),
     )

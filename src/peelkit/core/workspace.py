@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def fingerprint(info: ms.MsInfo, parameters: Mapping[str, Any]) -> str:
             str(info.path.absolute()),
             info.n_rows,
             sidecar.clean(parameters),
-            [_state_of(path) for path in _inputs(parameters)],
+            [_state_of(path) for path in inputs(parameters)],
         ],
         sort_keys=True,
         default=str,
@@ -118,14 +118,14 @@ def fingerprint(info: ms.MsInfo, parameters: Mapping[str, Any]) -> str:
 NAMING = ("pre", "flux_from", "tables")
 
 
-def _inputs(parameters: Mapping[str, Any]) -> list[Path]:
+def inputs(parameters: Mapping[str, Any]) -> list[Path]:
     """Files and folders that parameters name, but for the output."""
     found: list[Path] = []
     for key, value in parameters.items():
         if key == "out":
             continue
         if isinstance(value, Mapping):
-            found += _inputs(value)
+            found += inputs(value)
             continue
         for item in value if isinstance(value, list | tuple) else [value]:
             if isinstance(item, Path):
@@ -147,8 +147,15 @@ def _state_of(path: Path) -> list[Any]:
     return [str(path), None, None]
 
 
-def open_workspace(folder: Path, mark: str, *, overwrite: bool) -> tuple[Workspace, bool]:
+def open_workspace(
+    folder: Path, mark: str, *, overwrite: bool, needed: Sequence[Path] = ()
+) -> tuple[Workspace, bool]:
     """Make the output folder, or find an interrupted run in it.
+
+    Parameters
+    ----------
+    needed : sequence of Path
+        The MS and other inputs of the run, which must not be deleted with what is in the folder.
 
     Returns
     -------
@@ -161,6 +168,8 @@ def open_workspace(folder: Path, mark: str, *, overwrite: bool) -> tuple[Workspa
     ------
     DataError
         If the folder holds something else and may not be replaced.
+    OptionError
+        If an input is in the folder that would be replaced.
     """
     workspace = Workspace(folder, mark)
     state = check_folder(folder, mark, overwrite=overwrite)
@@ -168,6 +177,7 @@ def open_workspace(folder: Path, mark: str, *, overwrite: bool) -> tuple[Workspa
         workspace.state = state
         return workspace, state.get("stage") == "rounds"
     if _has_results(folder):
+        keep_inputs(folder, needed)
         shutil.rmtree(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -179,6 +189,24 @@ def open_workspace(folder: Path, mark: str, *, overwrite: bool) -> tuple[Workspa
     workspace.state = {"stage": "copying"}
     workspace.save()
     return workspace, False
+
+
+def keep_inputs(folder: Path, needed: Sequence[Path]) -> None:
+    """Refuse to replace a folder that has inputs of the run.
+
+    Raises
+    ------
+    OptionError
+        If it has one.
+    """
+    whole = folder.resolve()
+    for path in needed:
+        place = path.resolve()
+        if place.exists() and (whole == place or whole in place.parents):
+            raise OptionError(
+                f"{path}: is in the output folder {folder}, which would be replaced; put it elsewhere, or give "
+                "another --out."
+            )
 
 
 def check_folder(folder: Path, mark: str, *, overwrite: bool) -> dict[str, Any] | None:

@@ -613,6 +613,14 @@ def _is_data_like(main: table, name: str) -> bool:
     return str(description["valueType"]).lower() in ("complex", "dcomplex")
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        # Of a container or a batch job: a number that has no name.
+        return str(os.getuid())
+
+
 def add_history(path: Path, *, command: str, message: str, parameters: Mapping[str, Any]) -> None:
     """Add one row to HISTORY, with each parameter as ``name=value``."""
     with opened(path / "HISTORY", write=True) as sub:
@@ -626,7 +634,7 @@ def add_history(path: Path, *, command: str, message: str, parameters: Mapping[s
             "ORIGIN": f"peelkit {__version__}",
             "OBJECT_ID": 0,
             "APPLICATION": "peelkit",
-            "CLI_COMMAND": [f"peelkit {command} ({getpass.getuser()})"],
+            "CLI_COMMAND": [f"peelkit {command} ({_user()})"],
             "APP_PARAMS": [
                 f"{key}={json.dumps(value, default=str)}" for key, value in parameters.items()
             ],

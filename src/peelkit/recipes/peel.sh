@@ -90,10 +90,10 @@ holds() {
     awk "BEGIN { exit !($1) }" 2> /dev/null
 }
 
-# extended ROUND: label and column of the directions whose model is no point and no Gaussian.
+# extended ROUND: column and label (which may have blanks) of the directions whose model is no point and no Gaussian.
 extended() {
     awk -F'"' '/"label":/ { label = $4 } /"column":/ { column = $4 }
-        /"shape": "clean"/ { print label, column }' "$out/predict$1.json"
+        /"shape": "clean"/ { print column, label }' "$out/predict$1.json"
 }
 
 # steps: how many steps are recorded in the MS.
@@ -107,6 +107,8 @@ take_back() {
     while [ "$(steps)" -gt "$(cat "$out/steps$round")" ]; do
         peelkit --quiet undo "$ms" > /dev/null
     done
+    # Run again, the script does not try it again: later steps of yours would be undone.
+    : > "$out/undone$round"
 }
 
 # The same MS all the way: another one needs another OUTDIR.
@@ -152,16 +154,27 @@ best=0
 again=''
 begin=''
 refine="--least-rest $first_rest"
-while [ "$round" -le "$rounds" ]; do
+while [ "$round" -le "$rounds" ] && [ ! -e "$out/undone$round" ]; do
     [ -e "$out/steps$round" ] || steps > "$out/steps$round"
+    # Words of the extended sources, whose labels may have blanks: $@.
+    set --
+    if [ "$round" -gt 1 ]; then
+        while read -r column label; do
+            set -- "$@" --direction-model "$label=$(image_of "$out/own$best.$column")"
+        done < "$out/extended$best"
+    fi
     step "predict$round" \
         peelkit predict-region "$ms" --field "$field" --image "$before" --regions "$regions" \
-        --all-column ALL_SKY_MODEL $refine $again \
+        --all-column ALL_SKY_MODEL $refine "$@" $again \
         --sidecar "$out/predict$round.json" $predict_options
-    own=$(extended "$round" | while read -r label column; do printf ' --own-data %s' "$label"; done)
+    extended "$round" > "$out/extended$round"
+    set --
+    while read -r column label; do
+        set -- "$@" --own-data "$label"
+    done < "$out/extended$round"
     refused=0
     step "solve$round" \
-        peelkit ddsolve "$ms" --field "$field" --from "$out/predict$round.json" $own \
+        peelkit ddsolve "$ms" --field "$field" --from "$out/predict$round.json" "$@" \
         --out "$out/solutions$round" $again \
         --sidecar "$out/solve$round.json" $ddsolve_options || refused=$?
     if [ "$refused" -ne 0 ]; then
@@ -207,18 +220,16 @@ while [ "$round" -le "$rounds" ]; do
     again='--overwrite'
     refine="--refine $out/solve$best.json"
     # An extended source is imaged by itself, its own gains taken out, deep: what is not cleaned is not subtracted.
-    extended "$round" > "$out/extended$round"
-    while read -r label column; do
+    while read -r column label; do
         refused=0
-        step "own$round.$label" \
-            peelkit image-residual "$ms" "$out/own$round.$label" --column "${column}_DATA" \
+        step "own$round.$column" \
+            peelkit image-residual "$ms" "$out/own$round.$column" --column "${column}_DATA" \
             --around "$regions:$label" --like "$final" --nsigma "$own_nsigma" || refused=$?
         if [ "$refused" -eq 2 ] && [ "$round" -eq 1 ]; then
             echo "== $label is extended, and cannot be imaged by itself: this round is the last"
             break 2
         fi
         [ "$refused" -eq 0 ] || exit "$refused"
-        refine="$refine --direction-model $label=$(image_of "$out/own$round.$label")"
     done < "$out/extended$round"
     # The mask of this round, and not its model: artefacts in that would be solved as sources.
     [ ! -e "$out/peeled$round.cleanmask" ] || begin="--mask $out/peeled$round.cleanmask --grow-mask"
