@@ -26,6 +26,7 @@ from peelkit.core import (
     selfcal_check,
     selfcal_flags,
     selfcal_holdout,
+    selfcal_terms,
     snr_estimate,
 )
 from peelkit.core import dry_run as rehearsal
@@ -265,6 +266,8 @@ def _settle(
         info, selection, options, info.data_column(options.datacolumn)
     )
     found = survey(info, replace(selection, uvrange=""), progress)
+    if lines:
+        _require_lines(info, wanted, found, progress)
     fields = mosaic.check_fields(info, found, imaging.field_of_view_rad(info, found, found.spws()))
     rows = selected_rows(info, wanted)
     if options.minblperant is not None and options.minblperant >= len(found.antennas):
@@ -381,6 +384,17 @@ def _leave_out(session: Session) -> None:
         session.left_out = imaging.user_mask(session.options.leave_out, first)
 
 
+def _require_lines(info: ms.MsInfo, wanted: Selection, found: Survey, progress: Progress) -> None:
+    """Refuse executions in which no line was found: solutions do not span two."""
+    whole = survey(info, replace(wanted, uvrange=""), progress)
+    without = sorted(set(whole.observations) - set(found.observations))
+    if without:
+        raise DataError(
+            f"{info.path}: no line was found in execution {', '.join(map(str, without))}, whose data would get no "
+            "solutions of their own; name the channels with --spw in place of --line, or choose scans with --scan."
+        )
+
+
 def _line(
     info: ms.MsInfo, selection: Selection, options: SelfcalOptions, column: str
 ) -> tuple[Selection, SelfcalOptions, list[linechannels.Line], list[str]]:
@@ -399,6 +413,12 @@ def _line(
     spws = {line.spw for line in lines}
     linear = any("XX" in d.correlations for d in info.data_descriptions if d.spw in spws)
     without = sorted(set(info.channels(selection)) - spws)
+    fitted = [kind for kind in options.gaintypes if selfcal_terms.is_fitted(kind)]
+    if without and fitted:
+        raise OptionError(
+            f"--gaintype {fitted[0]}: is solved for the spws with a line, and does not count for the others "
+            f"({','.join(map(str, without))}); choose those with --spw, or another --gaintype."
+        )
     if without:
         notes.append(
             f"spws without a line ({','.join(map(str, without))}) get the solutions of the nearest that has one"

@@ -83,11 +83,15 @@ def seen(session: Session, figures: Figures) -> Sight:
 
 def gate(session: Session) -> str | None:
     """Why there is nothing to calibrate on, or None."""
-    if not session.mask.any() and not session.options.model:
+    if not session.mask.any():
+        rest = (
+            "say with --mask where those of --model are."
+            if session.options.model
+            else "there is nothing to calibrate on."
+        )
         return (
             f"{session.info.path}: no source stands out of the first image "
-            f"(at {2 * session.options.mask_threshold:g} times the local noise); there is nothing to "
-            "calibrate on."
+            f"(at {2 * session.options.mask_threshold:g} times the local noise); {rest}"
         )
     plan = current_plan(session, state.state_of(session, session.best.imagename).figures)
     if session.options.solints == ("auto",) and session.options.plan is None and not plan.feasible:

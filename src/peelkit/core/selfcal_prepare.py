@@ -95,7 +95,11 @@ def columns(session: Session) -> dict[str, str]:
     """Columns of the copy that the MS takes over, each with what fills rows that were not selected."""
     if prepared(session)["weights"] is None:
         return {}
-    return {name: name for name in weights.columns(session.work.path)}
+    names = weights.columns(session.work.path)
+    if session.options.datacolumn != "data":
+        # SIGMA is of DATA.
+        names.remove("SIGMA")
+    return {name: name for name in names}
 
 
 def has_new_flags(session: Session) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from peelkit.core import imaging, modelcol, selfcal_terms, snr, solutions
 from peelkit.core import selfcal_flux as flux
@@ -328,7 +329,26 @@ def apply_tables(session: Session, wanted: Best, *, applymode: str | None = None
 
 
 def reset_corrected(session: Session) -> None:
-    """Copy DATA of the working copy to its CORRECTED_DATA."""
+    """Copy DATA of the working copy to its CORRECTED_DATA; weights that gains changed are those of SIGMA again."""
+    weights = ("WEIGHT", "WEIGHT_SPECTRUM") if session.options.calwt else ()
     with ms.opened(session.work.path, write=True) as main:
         for _, chunk in ms.chunks(main, session.work, ms.every_row(session.work)):
-            ms.put(main, "CORRECTED_DATA", chunk, ms.get(main, "DATA", chunk))
+            data = ms.get(main, "DATA", chunk)
+            ms.put(main, "CORRECTED_DATA", chunk, data)
+            for name in weights:
+                if ms.has_cells(main, name, int(chunk[0])):
+                    ms.put(main, name, chunk, _weight_of_sigma(main, name, chunk, data.shape))
+
+
+def _weight_of_sigma(
+    main: Any, name: str, chunk: NDArray[np.int64], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """What applycal takes for weights before it calibrates them."""
+    spectrum = name == "WEIGHT_SPECTRUM"
+    if spectrum and ms.has_cells(main, "SIGMA_SPECTRUM", int(chunk[0])):
+        sigma = ms.get(main, "SIGMA_SPECTRUM", chunk)
+    else:
+        sigma = ms.get(main, "SIGMA", chunk)
+        sigma = np.broadcast_to(sigma[:, None], shape) if spectrum else sigma
+    good = sigma > 0
+    return np.where(good, np.where(good, sigma, 1.0) ** -2.0, 0).astype(np.float32)

@@ -255,6 +255,9 @@ def make_copy(
 ) -> tuple[ms.MsInfo, int]:
     """Copy the rows into the working MS, with MODEL_DATA and CORRECTED_DATA; flags what is NaN there.
 
+    Of another column than DATA the weights are its own, and SIGMA is made theirs: gaincal and applycal know no
+    other (`CalibratingVi2` resets weights from SIGMA).
+
     Parameters
     ----------
     execution_of : mapping of int, optional
@@ -286,6 +289,8 @@ def make_copy(
                 ids = ms.get(main, "OBSERVATION_ID", chunk)
                 joined = [(execution_of or {}).get(int(one), int(one)) for one in ids]
                 ms.put(main, "OBSERVATION_ID", chunk, np.array(joined, dtype=ids.dtype))
+            if data_column != "DATA":
+                _sigma_of_weights(main, chunk)
             data = ms.get(main, "DATA", chunk)
             finite = np.isfinite(data)
             nonzero |= bool(np.any(data[finite]))
@@ -303,3 +308,18 @@ def make_copy(
             f"{info.path}: all visibilities in {data_column} are zero; choose another --datacolumn."
         )
     return ms.read_info(workspace.ms), bad
+
+
+def _sigma_of_weights(main: Any, chunk: NDArray[np.int64]) -> None:
+    """SIGMA (and SIGMA_SPECTRUM) = WEIGHT^-1/2, and -1 for a weight of none, as CASA's split has it."""
+    for sigma, weight in (("SIGMA", "WEIGHT"), ("SIGMA_SPECTRUM", "WEIGHT_SPECTRUM")):
+        if not all(ms.has_cells(main, name, int(chunk[0])) for name in (sigma, weight)):
+            continue
+        values = ms.get(main, weight, chunk)
+        good = values > 0
+        ms.put(
+            main,
+            sigma,
+            chunk,
+            np.where(good, np.where(good, values, 1) ** -0.5, -1).astype(np.float32),
+        )
