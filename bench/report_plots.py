@@ -108,14 +108,14 @@ def _against_size(
         axis.set_xlabel(f"size ({grows})")
         if place % columns == 0:
             axis.set_ylabel(label)
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, loc="upper left" if which == TIME else "lower right")
     for axis in grid[: len(panels)]:
         axis.set_xlim(0.85, 1.18 * largest)
         if which == TIME:
             axis.set_yscale("log")
             _plain_ticks(axis)
         else:
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
     save(figure, path)
 
 
