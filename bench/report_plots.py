@@ -114,8 +114,9 @@ def _against_size(
         if which == TIME:
             axis.set_yscale("log")
             _plain_ticks(axis)
-        else:
-            axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
+    if which == MEMORY:
+        # All share the axis.
+        grid[0].set_ylim(0, 1.05 * grid[0].get_ylim()[1])
     save(figure, path)
 
 
