@@ -108,7 +108,7 @@ def _against_size(
         axis.set_xlabel(f"size ({grows})")
         if place % columns == 0:
             axis.set_ylabel(label)
-        axis.legend(fontsize=7, loc="upper left" if which == TIME else "lower right")
+        axis.legend(fontsize=7, loc="best" if which == TIME else "lower right")
     for axis in grid[: len(panels)]:
         axis.set_xlim(0.85, 1.18 * largest)
         if which == TIME:
