@@ -226,12 +226,15 @@ def _within(
     """On a worker: ``function(item, shared)`` under the limit of memory of the command."""
     if command.release != __version__:
         # One that came after `_check`.
-        raise EngineError(
-            f"Dask: a worker has peelkit {__version__}, this is {command.release}; start it with the same Python "
-            "environment."
-        )
+        raise _other_release("a worker", __version__, command.release)
     with memory.limited(command.limit_gib, processes=command.processes):
         return function(item, shared)
+
+
+def _other_release(worker: str, release: str, ours: str) -> EngineError:
+    return EngineError(
+        f"Dask: {worker} has peelkit {release}, this is {ours}; start it with the same Python environment."
+    )
 
 
 def _same(value: object) -> object:
@@ -333,7 +336,4 @@ def _check(client: Any, address: str) -> None:
         ) from error
     for worker, release in releases.items():
         if release != __version__:
-            raise EngineError(
-                f"Dask: {worker} has peelkit {release}, this is {__version__}; start it with the same "
-                "Python environment."
-            )
+            raise _other_release(worker, release, __version__)

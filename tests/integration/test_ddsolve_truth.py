@@ -387,23 +387,17 @@ def fast_phases(path: Path, sources: tuple[str, ...]) -> None:
         main.putcol("DATA", data.astype(np.complex64))
 
 
+def one_direction(invoke, path: Path, *words: str) -> dict:
+    """Results of a solve towards B1, intervals in time left to it but for ``words``."""
+    base = ("--all", "ALL", "--peel", "B1", "--de-freq", "spw", "--no-plots", "--json")
+    return json.loads(invoke("ddsolve", path, *base, *words).stdout)["results"]
+
+
 def test_intervals_of_de_are_chosen_with_the_g_that_is_solved(tmp_path, invoke) -> None:
     path = tmp_path / "fast.ms"
     truth = make_truth(path, (Bright(5.0, 300.0, 200.0, 0.0, 0.0),), replace(RECIPE, n_time=8))
     fast_phases(path, ("B1",))
-    words = (
-        "--all",
-        "ALL",
-        "--peel",
-        "B1",
-        "--g-time",
-        "inf",
-        "--de-freq",
-        "spw",
-        "--no-plots",
-        "--json",
-    )
-    result = json.loads(invoke("ddsolve", path, *words).stdout)["results"]
+    result = one_direction(invoke, path, "--g-time", "inf")
     # A G of each integration would follow that; one of a scan does not.
     assert result["intervals"]["chosen"][0]["integrations"] == 1
     (peeled,) = columns(path, "PEELED_DATA")
@@ -414,19 +408,7 @@ def test_g_may_be_shorter_than_a_fixed_de(tmp_path, invoke) -> None:
     path = tmp_path / "fast.ms"
     truth = make_truth(path, (Bright(5.0, 300.0, 200.0),), replace(RECIPE, n_time=8))
     fast_phases(path, ())
-    words = (
-        "--all",
-        "ALL",
-        "--peel",
-        "B1",
-        "--de-time",
-        "inf",
-        "--de-freq",
-        "spw",
-        "--no-plots",
-        "--json",
-    )
-    result = json.loads(invoke("ddsolve", path, *words).stdout)["results"]
+    result = one_direction(invoke, path, "--de-time", "inf")
     terms = {term["name"]: term for term in result["terms"]}
     assert (terms["G"]["time"], terms["dE"]["time"]) == ("1int", "inf")
     # G is taken out of the rest too; with one of a scan it would have errors of sqrt(2) 0.4 rad.

@@ -19,9 +19,6 @@ from peelkit.errors import OptionError
 if TYPE_CHECKING:
     from peelkit.selection import Selection
 
-# Below it nothing was averaged: a mosaic of few data has only the TIME of blocks.
-LEAST_LOSS = 1e-9
-
 # What --like settles.
 SETTLED = (
     "field", "spw", "scan", "imsize", "cell", "robust", "nterms", "scales", "gridder", "niter",
@@ -178,6 +175,8 @@ def image_residual(
 
 def tables(results: dict[str, Any]) -> list[TextTable]:
     """Tables for people."""
+    from peelkit.core.averaging import ONLY_BLOCKS
+
     like = results["like"]
     rows = [_row(like["image"], like, None)] if like else []
     reference = results["dynamic_range_reference_peak"]
@@ -200,7 +199,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     loss = results["imaging"]["smearing"]
     if imaged == count:
         notes.append(f"Imaged: {count:,} rows as they are.")
-    elif loss < LEAST_LOSS:
+    elif loss <= ONLY_BLOCKS:
         notes.append(
             f"Imaged: {imaged:,} of {count:,} rows as they are; of the others nothing can be used."
         )

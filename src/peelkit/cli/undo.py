@@ -45,15 +45,15 @@ def undo(ctx: click.Context, ms: Path, to: str | None, only_list: bool, forget: 
         raise OptionError("--to, --list and --forget exclude each other; give one.")
     from peelkit.core import undo as work
 
-    if not only_list:
-        check_sidecar(ctx, ms, sidecar.ms_sidecar(ms, work.COMMAND))
+    default = None if only_list else sidecar.ms_sidecar(ms, work.COMMAND)
+    if default is not None:
+        check_sidecar(ctx, ms, default)
     if only_list:
         outcome = work.list_steps(ms)
     elif forget:
         outcome = work.forget(ms)
     else:
         outcome = work.undo(ms, to=to)
-    default = None if only_list else sidecar.ms_sidecar(ms, work.COMMAND)
     finish(ctx, outcome, default_sidecar=default, tables=tables)
 
 

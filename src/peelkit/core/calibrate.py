@@ -29,7 +29,7 @@ from peelkit.core.calibrate_plan import (
 from peelkit.core.calibrate_solve import Job, Solved, solve_terms
 from peelkit.core.calibrate_tables import find, write_record
 from peelkit.core.selfcal import choose_refants
-from peelkit.core.workspace import fingerprint, inputs, make_copy, open_workspace
+from peelkit.core.workspace import fingerprint, inputs, keep_inputs, make_copy, open_workspace
 from peelkit.engines import casa as engine
 from peelkit.errors import OptionError
 from peelkit.io import caltable, ms, virtual
@@ -94,7 +94,8 @@ def calibrate(
     name = info.fields[fields[0]].name
     folder = options.out or path.with_name(f"{path.stem}.{_plain(name)}.cal")
     parameters = {**asdict(options), **asdict(selection), "overwrite": None}
-    earlier_runs.keep_apart(folder, earlier.tables, reference)
+    used = [*earlier.tables, *(reference.tables if reference else ())]
+    keep_inputs(folder, [item.path for item in used])
     workspace, _ = open_workspace(
         folder, fingerprint(info, parameters), overwrite=options.overwrite,
         needed=[path, *inputs(parameters)],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from peelkit.core import calibrate_flux as fluxscale
@@ -20,15 +19,6 @@ from peelkit.io.survey import Survey
 from peelkit.selection import Selection
 
 log = logging.getLogger(__name__)
-
-
-def keep_apart(folder: Path, tables: Sequence[Table], reference: Earlier | None) -> None:
-    """Refuse to replace the folder that the earlier tables are in."""
-    used = [*tables, *(reference.tables if reference else ())]
-    if any(item.path.resolve().parent == folder.resolve() for item in used):
-        raise OptionError(
-            f"--out {folder}: has the tables that --pre or --flux-from name; give another."
-        )
 
 
 def tables_before(

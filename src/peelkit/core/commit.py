@@ -24,13 +24,27 @@ def recover(path: Path) -> journal.Step | None:
     step = journal.unfinished(path)
     if step is None:
         return None
-    if step.flag_version and engine.flag_version_path(path, step.flag_version).exists():
-        with engine.Casa(path.with_name(f"{path.name}.undo.casa.log")) as casa:
-            engine.restore_flags(casa, path, step.flag_version)
-            engine.delete_flags(casa, path, step.flag_version)
-    journal.put_back_columns(path)
+    put_back(path, step)
     log.warning("%s: put back what an interrupted %s had begun to write", path, step.command)
     return step
+
+
+def put_back(path: Path, step: journal.Step) -> bool:
+    """Put back what the last step on an MS replaced; whether flags were among it.
+
+    Where its flag version is not there, no flags are: a step that was killed before they were saved had not
+    changed them.
+    """
+    version = step.flag_version
+    if not version or not engine.flag_version_path(path, version).exists():
+        journal.put_back_columns(path)
+        return False
+    with engine.Casa(path.with_name(f"{path.name}.undo.casa.log")) as casa:
+        engine.restore_flags(casa, path, version)
+        # Deleted last: while it is there, all can begin anew.
+        journal.put_back_columns(path)
+        engine.delete_flags(casa, path, version)
+    return True
 
 
 @contextlib.contextmanager
@@ -50,11 +64,7 @@ def recorded_step(
         yield step
         journal.finish(path, journal.steps(path)[-1])
     except BaseException:
-        if step.flag_version and engine.flag_version_path(path, step.flag_version).exists():
-            with engine.Casa(path.with_name(f"{path.name}.undo.casa.log")) as fresh:
-                engine.restore_flags(fresh, path, step.flag_version)
-                engine.delete_flags(fresh, path, step.flag_version)
-        journal.put_back_columns(path)
+        put_back(path, step)
         raise
 
 

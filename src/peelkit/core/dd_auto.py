@@ -22,7 +22,7 @@ from peelkit.core.dd_data import Rows, blocks, gather
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_heldout import HELD_OUT, Score, hide
 from peelkit.core.dd_measure import Meter
-from peelkit.core.dd_plan import Plan
+from peelkit.core.dd_plan import Plan, check_intervals
 from peelkit.core.dd_terms import TermChoice
 from peelkit.errors import OptionError
 from peelkit.io import ms
@@ -105,6 +105,15 @@ class Choice:
     candidates: tuple[Candidate, ...]
     base: tuple[int, int]
     samples: int
+
+    @property
+    def shortest(self) -> tuple[int, int]:
+        """Of dE's intervals: those of the solve."""
+        return least(self.by_direction)
+
+    def is_of(self, plan: Plan) -> bool:
+        """Whether a class is solved with the dE that was chosen; one too faint for that has the longest intervals."""
+        return next(term for term in plan.options.terms if term.direction_dependent) in self.terms
 
 
 def wanted(terms: Sequence[TermChoice]) -> bool:
@@ -485,14 +494,9 @@ def _multiples(base: int, n: int) -> list[int]:
 
 def _apart(plan: Plan, shared: TermChoice, time: int) -> bool:
     """Whether G with this interval and K have phases of their own, so that both can be solved."""
-    ddid = plan.rows.ddids[0]
-    spw = plan.rows.info.spws[plan.rows.info.data_descriptions[ddid].spw]
     others = [term for term in plan.options.terms if term.name != "G"]
     try:
-        dd_terms.check_intervals(
-            [_with_intervals(shared, time, 0), *others], integration_s=plan.rows.integration_s[ddid],
-            width_hz=float(np.median(np.abs(spw.width_hz))), n_chan=spw.freq_hz.size,
-        )  # fmt: skip
+        check_intervals(plan.rows, [_with_intervals(shared, time, 0), *others])
     except OptionError:
         return False
     return True

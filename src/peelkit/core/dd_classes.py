@@ -143,8 +143,7 @@ def _lengthened(
     plan: Plan, groups: Mapping[Key, Solutions], chosen: dd_auto.Choice | None
 ) -> dict[Key, Solutions]:
     """Each direction with its own intervals, where they are those that were chosen."""
-    dependent = next(term for term in plan.options.terms if term.direction_dependent)
-    if chosen is None or not plan.peeled or dependent not in chosen.terms:
+    if chosen is None or not plan.peeled or not chosen.is_of(plan):
         return dict(groups)
     return dd_auto.lengthened(groups, plan, chosen.by_direction)
 

@@ -91,7 +91,7 @@ def parameters(
         if _longer(here, chosen, label):
             assert chosen is not None
             time, freq = dd_auto.Table.of(solutions).longer(
-                *chosen.by_direction[label], dd_auto.least(chosen.by_direction)
+                *chosen.by_direction[label], chosen.shortest
             )
             intervals = int(time[-1] + 1) * int(freq[-1] + 1)
         hands = min(2, term.gains.shape[-1])
@@ -103,11 +103,7 @@ def _longer(plan: Plan, chosen: dd_auto.Choice | None, label: str) -> bool:
     """Whether a direction has longer intervals than the solve (`dd_auto.lengthened`)."""
     if chosen is None or label not in chosen.by_direction:
         return False
-    # A class that is too faint for what was chosen has the longest as they are.
-    of_class = next(term for term in plan.options.terms if term.direction_dependent)
-    return of_class in chosen.terms and chosen.by_direction[label] != dd_auto.least(
-        chosen.by_direction
-    )
+    return chosen.is_of(plan) and chosen.by_direction[label] != chosen.shortest
 
 
 def _visibilities(plan: Plan, samples: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -149,12 +149,7 @@ def settle(info: ms.MsInfo, selection: Selection, options: DdOptions, progress: 
         )
     rows = ms.select_rows(info, replace(selection, uvrange=""))
     gathered = gather(info, rows, combine_fields="field" in options.combine)
-    for ddid in gathered.ddids:
-        spw = info.spws[info.data_descriptions[ddid].spw]
-        dd_terms.check_intervals(
-            options.terms, integration_s=gathered.integration_s[ddid],
-            width_hz=float(np.median(np.abs(spw.width_hz))), n_chan=spw.freq_hz.size,
-        )  # fmt: skip
+    check_intervals(gathered, options.terms)
     found = survey(info, replace(selection, uvrange=""), progress)
     refant = choose_refants(info, found, options.refant)[0]
     folder = options.out or info.path.with_name(f"{info.path.stem}.ddsolve")
@@ -163,22 +158,33 @@ def settle(info: ms.MsInfo, selection: Selection, options: DdOptions, progress: 
     )
 
 
+def check_intervals(rows: Rows, terms: Sequence[dd_terms.TermChoice]) -> None:
+    """`dd_terms.check_intervals` for every data description."""
+    for ddid in rows.ddids:
+        spw = rows.info.spws[rows.info.data_descriptions[ddid].spw]
+        dd_terms.check_intervals(
+            terms, integration_s=rows.integration_s[ddid],
+            width_hz=float(np.median(np.abs(spw.width_hz))), n_chan=spw.freq_hz.size,
+        )  # fmt: skip
+
+
 def _refuse_older(info: ms.MsInfo, plan: Path, record: Mapping[str, Any], names: list[str]) -> None:
     """Refuse a sidecar whose columns another command has written since, or `undo` put back."""
     begun = datetime.fromisoformat(record["started"])
     done = begun + timedelta(seconds=record["seconds"] + 2)
-    last: datetime | None = None
+    last = begun
     for step in journal.steps(info.path):
         again = [name for name in names if name in step.replaced or name in step.created]
-        if again:
-            last = datetime.fromisoformat(step.when)
-        if again and last is not None and last > done:
+        if not again:
+            continue
+        last = datetime.fromisoformat(step.when)
+        if last > done:
             raise DataError(
                 f"{plan}: {step.command} wrote {again[0]} again at {step.when}, after this; give the sidecar of that "
                 "run, or 'peelkit undo' it."
             )
     # Without a step ('undo --forget') nobody knows.
-    if last is not None and last < begun - timedelta(seconds=2):
+    if last < begun - timedelta(seconds=2):
         raise DataError(
             f"{plan}: what it wrote was undone since: {', '.join(names)} are of {last.isoformat()}; run predict-region "
             "again."

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from peelkit.core import commit
-from peelkit.engines import casa as engine
 from peelkit.errors import DataError
 from peelkit.io import journal, ms
 from peelkit.outcome import Outcome
@@ -53,22 +52,13 @@ def undo(path: Path, *, to: str | None = None) -> Outcome:
     writes: set[str] = set()
     warnings: list[str] = []
     for step in reversed([step for step in entries if step.id >= target]):
-        version = step.flag_version
-        if version and engine.flag_version_path(path, version).exists():
-            with engine.Casa(path.with_name(f"{path.name}.undo.casa.log")) as casa:
-                engine.restore_flags(casa, path, version)
-                # Deleted last: while it is there, undo can begin anew.
-                journal.put_back_columns(path)
-                engine.delete_flags(casa, path, version)
+        if commit.put_back(path, step):
             writes.add("FLAG")
-        else:
-            if version and step.finished:
-                warnings.append(
-                    f"{path}: the flags stay as they are: flag version {version} is not in {path.name}.flagversions "
-                    "any more"
-                )
-            # Killed before the flags were saved, it had not changed them.
-            journal.put_back_columns(path)
+        elif step.flag_version and step.finished:
+            warnings.append(
+                f"{path}: the flags stay as they are: flag version {step.flag_version} is not in "
+                f"{path.name}.flagversions any more"
+            )
         undone.append(step)
         writes |= {*step.created, *step.replaced}
     ms.add_history(
