@@ -4,7 +4,6 @@
 set -eu
 
 folder=${1:-demo}
-here=$(cd "$(dirname "$0")" && pwd)
 if [ -e "$folder" ]; then
     echo "$folder exists; name a new folder" >&2
     exit 2
@@ -13,7 +12,8 @@ mkdir -p "$folder"
 cd "$folder"
 
 echo "== Import: casadata ships UVFITS, everything else works on a Measurement Set"
-python "$here/import_demo.py" 3C273XC1.fits 3C273.ms
+data=$(python -c 'import casadata; print(casadata.datapath)')/demo
+peelkit import-uvfits "$data/3C273XC1.fits" 3C273.ms
 
 echo "== Which solution intervals are possible?"
 peelkit snr-estimate 3C273.ms

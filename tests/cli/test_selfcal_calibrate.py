@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from astropy.io import fits
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,8 @@ def test_uvfits_is_checked_before_an_engine_starts(invoke, tmp_path) -> None:
     assert "no such file" in invoke("import-uvfits", "x.fits", "x.ms", code=3).stderr
     (tmp_path / "x.fits").write_text("nothing")
     assert "is no FITS file" in invoke("import-uvfits", "x.fits", "x.ms", code=3).stderr
-    cards = ["SIMPLE  =                    T", "NAXIS   =                    2"]
-    (tmp_path / "x.fits").write_text("".join(card.ljust(80) for card in cards).ljust(2880))
+    for text in ("", "SIMPLE  =                    T".ljust(2880)):
+        (tmp_path / "x.fits").write_text(text)
+        assert "is no FITS file" in invoke("import-uvfits", "x.fits", "x.ms", code=3).stderr
+    fits.writeto(tmp_path / "x.fits", np.zeros((4, 4), "f4"), overwrite=True)
     assert "holds no visibilities" in invoke("import-uvfits", "x.fits", "x.ms", code=3).stderr

@@ -8,9 +8,13 @@ import tarfile
 from pathlib import Path
 
 import casadata
+import numpy as np
 import pytest
+from astropy.io import fits
+from casacore.tables import table
+from click.testing import CliRunner
 
-from peelkit.engines.casa import Casa, import_uvfits
+from peelkit.cli.main import cli
 
 pytestmark = [pytest.mark.casa, pytest.mark.slow]
 
@@ -25,8 +29,9 @@ def uvfits(tmp_path_factory: pytest.TempPathFactory):
     def get(name: str) -> Path:
         path = folder / f"{name}.ms"
         if not path.exists():
-            with Casa(folder / "import.log") as casa:
-                import_uvfits(casa, Path(casadata.datapath) / "demo" / f"{name}.fits", path)
+            source = Path(casadata.datapath) / "demo" / f"{name}.fits"
+            result = CliRunner().invoke(cli, ["import-uvfits", str(source), str(path)])
+            assert result.exit_code == 0, result.output
         return path
 
     return get
@@ -53,6 +58,30 @@ def test_3c273_reaches_the_dynamic_range_of_a_hand_written_script(
     invoke("mask", image, "jet.mask")
     stats = invoke("stats", record["results"]["first"]["image"], image)
     assert "29.9" in stats.stdout
+
+
+def test_antennas_that_are_counted_from_0_are_the_same_antennas(
+    invoke, uvfits, tmp_path: Path
+) -> None:
+    # CASA's importuvfits takes one off each number, and fails on antenna -1.
+    with fits.open(Path(casadata.datapath) / "demo/3C273XC1.fits", memmap=False) as hdus:
+        hdus[0].data["BASELINE"] = hdus[0].data.par("BASELINE") - 257
+        hdus["AIPS AN"].data["NOSTA"] -= 1
+        hdus.writeto("zero.fits", output_verify="ignore")
+    was = (tmp_path / "zero.fits").read_bytes()
+    result = invoke("import-uvfits", "zero.fits", "zero.ms")
+    assert "antenna 0 is antenna 1 here" in result.stderr
+    assert (tmp_path / "zero.fits").read_bytes() == was
+    for part, columns in (
+        ("", ("ANTENNA1", "ANTENNA2", "DATA", "UVW", "FLAG")),
+        ("/ANTENNA", ("NAME", "STATION", "POSITION")),
+    ):
+        with (
+            table(f"{uvfits('3C273XC1')}{part}", ack=False) as one,
+            table(f"zero.ms{part}", ack=False) as other,
+        ):
+            for column in columns:
+                assert np.array_equal(one.getcol(column), other.getcol(column)), column
 
 
 @pytest.mark.parametrize("field", ["0", "1445*", "2"])
