@@ -475,7 +475,7 @@ def test_images_that_will_not_do_are_refused(folder, tmp_path, out):
     write(tmp_path / "nobeam.fits", noise(), beam=False)
     assert "nobeam.fits: no restoring beam" in refused(tmp_path / "nobeam.fits", out)
     write(tmp_path / "model.fits", noise(), unit="Jy/pixel")
-    assert "'Jy/pixel', where Jy/beam is needed" in refused(tmp_path / "model.fits", out)
+    assert "'Jy/pixel', where Jy/beam" in refused(tmp_path / "model.fits", out)
     assert "no such image" in refused(tmp_path / "none.fits", out)
     assert "b.psf" in refused(folder / "field.fits", out, "--psf", tmp_path / "b.psf")
 

@@ -27,14 +27,14 @@ from peelkit.core.islands import (
     noise_box_pixels,
     threshold_mask,
 )
-from peelkit.core.mask_inputs import read_mask, read_restored
+from peelkit.core.mask_inputs import read_mask
 from peelkit.core.mask_regions import Ellipse, ellipse_region, enclosing_ellipses, overlaps
 from peelkit.core.measure import robust_rms
 from peelkit.core.noisemap import NEIGHBOURS, usable_pixels
 from peelkit.core.pick import Choice, parse_choice, pick
 from peelkit.core.psf import read_psf
 from peelkit.errors import DataError, OptionError
-from peelkit.io.image import Image, read_image, write_like
+from peelkit.io.image import Image, read_image, read_restored, write_like
 from peelkit.io.region import (
     is_region_name,
     read_regions,

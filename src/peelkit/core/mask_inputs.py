@@ -1,4 +1,4 @@
-"""What ``peelkit mask`` reads: the image, and masks with the same pixels."""
+"""Masks that ``peelkit mask`` reads, with the pixels of the image."""
 
 from __future__ import annotations
 
@@ -9,24 +9,6 @@ import numpy as np
 from peelkit.core.islands import Mask
 from peelkit.errors import DataError
 from peelkit.io.image import Image, grid_difference, read_image
-
-
-def read_restored(path: Path) -> Image:
-    """Read an image that has a beam and is in Jy/beam.
-
-    Raises
-    ------
-    DataError
-        If it is another.
-    """
-    image = read_image(path)
-    if image.beam is None:
-        raise DataError(f"{path}: no restoring beam; use a restored image.")
-    if image.unit.lower().replace(" ", "") not in ("jy/beam", "jybeam-1", "jybeam^-1", "beam-1jy"):
-        raise DataError(
-            f"{path}: unit {image.unit!r}, where Jy/beam is needed; use a restored image."
-        )
-    return image
 
 
 def read_mask(path: Path, image: Image) -> Mask:

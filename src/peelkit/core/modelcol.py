@@ -53,7 +53,7 @@ def read_models(
             f"{images[0].path}: a cube of models stands alone; give one cube, or Taylor terms."
         )
     for image in images:
-        if image.unit not in ("Jy/pixel", "Jy/PIXEL", "JY/PIXEL", ""):
+        if image.unit not in ("Jy/pixel", ""):
             raise DataError(
                 f"{image.path}: unit {image.unit!r} is not Jy/pixel; give the .model, not the .image."
             )

@@ -14,7 +14,7 @@ from peelkit.core.catalogue import Catalogue, find_sources, regrid_labels
 from peelkit.core.islands import threshold_mask
 from peelkit.core.measure import Mask, robust_rms
 from peelkit.errors import DataError
-from peelkit.io.image import Image, grid_difference, read_image
+from peelkit.io.image import Image, grid_difference, read_image, read_restored
 from peelkit.io.region import read_regions, region_mask
 from peelkit.progress import Progress
 
@@ -78,7 +78,7 @@ class Scene:
     best: int
 
 
-def read_restored(path: Path) -> Image:
+def read_measurable(path: Path) -> Image:
     """Read an image that figures can be measured in.
 
     Raises
@@ -86,13 +86,7 @@ def read_restored(path: Path) -> Image:
     DataError
         If it is no restored image, or has nothing in it.
     """
-    if (path / "ANTENNA").is_dir():
-        raise DataError(f"{path}: a Measurement Set, not an image; give the image made of it.")
-    image = read_image(path)
-    if image.beam is None:
-        raise DataError(f"{path}: no restoring beam; use a restored image.")
-    if image.unit.lower().replace(" ", "") not in ("jy/beam", "jybeam-1", "jybeam^-1", "beam-1jy"):
-        raise DataError(f"{path}: unit {image.unit!r} is not Jy/beam; use a restored image.")
+    image = read_restored(path)
     finite = image.data[np.isfinite(image.data)]
     if finite.size == 0:
         raise DataError(f"{path}: every pixel is blank; image it again.")

@@ -17,7 +17,7 @@ from peelkit.core import averaging, imaged_ms, imagers, imaging, snr, snr_physic
 from peelkit.core.measure import measure
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
-from peelkit.io.image import Image, read_image
+from peelkit.io.image import Image, read_restored
 from peelkit.io.survey import Survey, survey
 from peelkit.io.usable import usable_weights
 from peelkit.outcome import Outcome
@@ -341,7 +341,7 @@ def estimate(
     engine = None
     peaks: dict[int, float] = {}
     if options.image is not None:
-        image = read_image(options.image)
+        image = read_restored(options.image)
         from peelkit.core.islands import threshold_mask
 
         figures = measure(image, threshold_mask(image, sigma=options.mask_threshold).mask)

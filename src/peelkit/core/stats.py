@@ -22,7 +22,7 @@ from peelkit.core.catalogue import (
 )
 from peelkit.core.image_figures import image_entry
 from peelkit.core.measure import Mask
-from peelkit.core.scene import Scene, find_scene, read_restored
+from peelkit.core.scene import Scene, find_scene, read_measurable
 from peelkit.core.thermal import Thermal, thermal
 from peelkit.core.truth import Truth, against_truth, read_truth
 from peelkit.errors import DataError, OptionError
@@ -146,7 +146,7 @@ def stats(paths: Sequence[Path], options: StatsOptions, progress: Progress) -> O
     progress.stage("reading", len(everything))
     images = []
     for path in everything:
-        images.append(read_restored(path))
+        images.append(read_measurable(path))
         progress.advance()
     scene, notes = find_scene(
         images,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy import units as u
 from astropy.coordinates import FK4, FK5, ICRS, BaseCoordinateFrame, Galactic, SkyCoord
 from astropy.io import fits
 from astropy.time import Time
@@ -69,7 +71,7 @@ class Image:
     beam : Beam or None
         None if the image has none (a model, a mask).
     unit : str
-        As in the image, ``Jy/beam`` or ``Jy/pixel``.
+        ``Jy/beam`` or ``Jy/pixel``, whatever the prefix in the file; another as it is there.
     shape : tuple of int
         Of the whole image: (..., ny, nx).
     freq_hz : float or None
@@ -162,6 +164,26 @@ def read_image(path: Path, stokes: str = "") -> Image:
     return as_image(path, *load_image(path), stokes=stokes)
 
 
+def read_restored(path: Path) -> Image:
+    """Read an image in which fluxes can be measured: in Jy/beam, with a beam.
+
+    Raises
+    ------
+    DataError
+        If it is another.
+    """
+    if (path / "ANTENNA").is_dir():
+        raise DataError(f"{path}: a Measurement Set, not an image; give the image made of it.")
+    image = read_image(path)
+    if image.beam is None:
+        raise DataError(f"{path}: no restoring beam; use a restored image.")
+    if image.unit != "Jy/beam":
+        raise DataError(
+            f"{path}: unit {image.unit!r}, where Jy/beam (or mJy/beam, uJy/beam) is needed; use a restored image."
+        )
+    return image
+
+
 def load_image(path: Path) -> tuple[NDArray[Any], fits.Header, BaseCoordinateFrame]:
     """Whole array of an image, (..., ny, nx), its header in FITS' words, and its direction frame.
 
@@ -194,6 +216,9 @@ def as_image(
 ) -> Image:
     """Make an `Image` of what `load_image` gave: of plane I (or the only one), or ``stokes``."""
     plane = _plane(path, data, header, stokes)
+    unit, factor = brightness_unit(str(header.get("BUNIT", "")))
+    if factor != 1:
+        plane = plane * plane.dtype.type(factor)
     with warnings.catch_warnings():
         # CASA's FITS files lack what astropy then derives from the rest; nothing to act on.
         warnings.simplefilter("ignore", FITSFixedWarning)
@@ -201,21 +226,49 @@ def as_image(
     beam = None
     if header.get("BMAJ"):
         beam = Beam(header["BMAJ"] * 3600, header["BMIN"] * 3600, header.get("BPA", 0.0))
-    freq = next(
-        (header.get(f"CRVAL{axis}") for axis in (3, 4) if header.get(f"CTYPE{axis}") == "FREQ"),
-        None,
-    )
+    axis = frequency_axis(header, data.ndim)
     return Image(
         path=path,
         data=plane,
         wcs=wcs,
         frame=frame,
         beam=beam,
-        unit=str(header.get("BUNIT", "")).strip(),
+        unit=unit,
         shape=data.shape,
-        freq_hz=freq,
+        freq_hz=None
+        if axis is None
+        else float(header.get(f"CRVAL{axis}", 0.0)) * freq_unit_hz(header, axis),
         stokes=tuple(stokes_names(data, header)),
     )
+
+
+def brightness_unit(text: str) -> tuple[str, float]:
+    """Unit of an image as it is used here, and what to multiply its values by.
+
+    Fluxes per beam or pixel, however spelt and with whatever prefix, are in ``Jy/beam`` or
+    ``Jy/pixel``; all else is as it is.
+    """
+    text = text.strip()
+    # AIPS has capitals, others 'bm' and 'pix'; astropy knows the rest.
+    plain = re.sub(r"\bJY\b", "Jy", text)
+    plain = re.sub(r"\b(BEAM|BM|bm)\b", "beam", re.sub(r"\b(PIXEL|PIX|pix)\b", "pixel", plain))
+    for name in ("Jy/beam", "Jy/pixel"):
+        with contextlib.suppress(ValueError, TypeError):
+            return name, float(u.Unit(plain).to(name))
+    return text, 1.0
+
+
+def frequency_axis(header: fits.Header, ndim: int) -> int | None:
+    """FITS number of the frequency axis, from 3; None without one."""
+    for axis in range(3, ndim + 1):
+        if str(header.get(f"CTYPE{axis}", "")).startswith("FREQ"):
+            return axis
+    return None
+
+
+def freq_unit_hz(header: fits.Header, axis: int) -> float:
+    """Unit of a frequency axis [Hz]."""
+    return float(u.Unit(str(header.get(f"CUNIT{axis}", "")).strip() or "Hz").to("Hz"))
 
 
 def _plane(path: Path, data: NDArray[Any], header: fits.Header, stokes: str) -> NDArray[Any]:
@@ -255,12 +308,44 @@ def stokes_names(data: NDArray[Any], header: fits.Header) -> list[str]:
 
 def _read_fits(path: Path) -> tuple[NDArray[Any], fits.Header, BaseCoordinateFrame]:
     with fits.open(path, memmap=False) as hdus:
-        hdu = next((hdu for hdu in hdus if getattr(hdu, "data", None) is not None), None)
+        hdu = _image_hdu(hdus)
         if hdu is None or hdu.data.ndim < 2 or not str(hdu.header.get("CTYPE1", "")):
             raise DataError(f"{path}: no image with sky coordinates in this FITS file.")
         header = hdu.header.copy()
         data = np.asarray(hdu.data, dtype=np.float32)
+        if not header.get("BMAJ"):
+            header.update(_beam_elsewhere(hdus, header))
     return data, header, _frame(header)
+
+
+def _image_hdu(hdus: fits.HDUList) -> Any:
+    """Find the first part of a FITS file that is an image with pixels; None if none is."""
+    return next((hdu for hdu in hdus if hdu.is_image and hdu.data is not None), None)
+
+
+def _beam_elsewhere(hdus: fits.HDUList, header: fits.Header) -> dict[str, float]:
+    """BMAJ, BMIN and BPA [deg] of an image that has none in its header; empty if it has none at all.
+
+    CASA writes a table BEAMS where planes have beams of their own, even of one plane (that of the first
+    is taken, as of a CASA image); AIPS writes a line of HISTORY each time that it cleans.
+    """
+    names = ("BMAJ", "BMIN", "BPA")
+    if "BEAMS" in hdus:
+        beams = hdus["BEAMS"]
+        values = [
+            np.asarray(beams.data[name], dtype=float)
+            * u.Unit(beams.columns[name].unit or "deg").to("deg")
+            for name in names
+        ]
+        known = np.flatnonzero(values[0] > 0)
+        if known.size:
+            return {name: float(one[known[0]]) for name, one in zip(names, values, strict=True)}
+    number = r"=\s*([-+.\dEe]+)"
+    pattern = rf"AIPS\s+CLEAN\s+BMAJ{number}\s+BMIN{number}\s+BPA{number}"
+    cleaned = re.findall(pattern, "\n".join(map(str, header.get("HISTORY", []))))
+    if cleaned and float(cleaned[-1][0]) > 0:
+        return dict(zip(names, map(float, cleaned[-1]), strict=True))
+    return {}
 
 
 def _frame(header: fits.Header) -> BaseCoordinateFrame:
@@ -325,7 +410,7 @@ def _read_casa(path: Path) -> tuple[NDArray[Any], fits.Header, BaseCoordinateFra
         raise DataError(f"{path}: no sky coordinates.")
     # An image of several Stokes planes has a beam for each; they are of the same data, and plane I's counts.
     beam = info.get("restoringbeam") or info.get("perplanebeams", {}).get("*0")
-    if beam and "major" in beam:
+    if beam and beam.get("major", {}).get("value", 0) > 0:
         header["BMAJ"] = _degrees(beam["major"])
         header["BMIN"] = _degrees(beam["minor"])
         header["BPA"] = _degrees(beam["positionangle"])
@@ -430,10 +515,9 @@ def _remove(path: Path) -> None:
 
 def _write_fits(path: Path, full: NDArray[Any], like: Image, unit: str | None) -> None:
     header = _full_header(like)
-    if unit is not None:
-        header.pop("BUNIT", None)
-        if unit:
-            header["BUNIT"] = unit
+    header.pop("BUNIT", None)
+    if word := like.unit if unit is None else unit:
+        header["BUNIT"] = word
     fits.PrimaryHDU(full, header).writeto(path, output_verify="fix")
 
 
@@ -441,10 +525,11 @@ def _full_header(like: Image) -> fits.Header:
     """Complete FITS header of the template, all axes."""
     if not is_casa_image(like.path):
         with fits.open(like.path) as hdus:
-            hdu = next(hdu for hdu in hdus if getattr(hdu, "data", None) is not None)
-            header: fits.Header = hdu.header.copy()
-            header.pop("BLANK", None)
-            return header
+            header: fits.Header = _image_hdu(hdus).header.copy()
+        # The table of beams stays behind: one plane's beam is in the header.
+        for key in ("BLANK", "CASAMBM"):
+            header.pop(key, None)
+        return _with_beam(header, like)
     from casacore.images import image as CasaImage  # noqa: N812
 
     # Only the coordinates go through casacore's converter: it prints a line for each long
@@ -457,12 +542,14 @@ def _full_header(like: Image) -> fits.Header:
         header = fits.getheader(name)
     finally:
         Path(name).unlink()
+    return _with_beam(header, like)
+
+
+def _with_beam(header: fits.Header, like: Image) -> fits.Header:
     if like.beam:
         header["BMAJ"] = like.beam.major_arcsec / 3600
         header["BMIN"] = like.beam.minor_arcsec / 3600
         header["BPA"] = like.beam.pa_deg
-    if like.unit:
-        header["BUNIT"] = like.unit
     return header
 
 

@@ -12,7 +12,14 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from peelkit.errors import DataError
-from peelkit.io.image import Image, as_image, is_casa_image, load_image
+from peelkit.io.image import (
+    Image,
+    as_image,
+    freq_unit_hz,
+    frequency_axis,
+    is_casa_image,
+    load_image,
+)
 from peelkit.io.ms import opened
 
 
@@ -25,14 +32,8 @@ def read_planes(path: Path, stokes: str = "") -> list[Image]:
         If it is no image, or the frequencies of its planes are not known.
     """
     data, header, frame = load_image(path)
-    axis = next(
-        (
-            number
-            for number in range(data.ndim - 2)
-            if str(header.get(f"CTYPE{data.ndim - number}", "")).startswith("FREQ")
-        ),
-        None,
-    )
+    number = frequency_axis(header, data.ndim)
+    axis = data.ndim - number if number else None
     if axis is None or data.shape[axis] == 1:
         return [as_image(path, data, header, frame, stokes=stokes)]
     count = data.shape[axis]
@@ -68,13 +69,12 @@ def _casa_freqs(path: Path, count: int) -> NDArray[np.float64] | None:
 
 
 def _fits_freqs(header: fits.Header, count: int) -> NDArray[np.float64] | None:
-    for number in range(3, header.get("NAXIS", 0) + 1):
-        if str(header.get(f"CTYPE{number}", "")).startswith("FREQ"):
-            steps = np.arange(count) + 1 - float(header.get(f"CRPIX{number}", 1))
-            return np.asarray(
-                float(header[f"CRVAL{number}"]) + steps * float(header.get(f"CDELT{number}", 0))
-            )
-    return None
+    number = frequency_axis(header, header.get("NAXIS", 0))
+    if number is None:
+        return None
+    steps = np.arange(count) + 1 - float(header.get(f"CRPIX{number}", 1))
+    freqs = float(header[f"CRVAL{number}"]) + steps * float(header.get(f"CDELT{number}", 0))
+    return np.asarray(freqs * freq_unit_hz(header, number))
 
 
 def tclean_arguments(path: Path) -> dict[str, Any]:
