@@ -181,8 +181,8 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     nargs=2,
     default=(0.95, 2.0),
     show_default=True,
-    help="Change of the integrated flux that a round may make; the upper end is for phases, amplitudes "
-    "may raise it by no more than they may lower it.",
+    help="Change that a round may make of the flux that stands above the artefacts of both images; the upper end "
+    "is for phases, amplitudes may raise it by no more than they may lower it.",
 )
 @click.option(
     "--max-beam-change",

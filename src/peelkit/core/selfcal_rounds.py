@@ -159,6 +159,7 @@ def _trial(
         before,
         after,
         first,
+        held=state.held(session, trial.imagename),
         calmode=rung.calmode,
         moved_arcsec=moved,
         failed_fraction=solved.failed_fraction,

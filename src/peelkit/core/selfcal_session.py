@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from peelkit.core import averaging, image_record, imagers, imaging, reuse, snr
 from peelkit.core.imaging import Cleaned, Target
-from peelkit.core.measure import measure, shift_pixels
+from peelkit.core.measure import Held, flux_held, measure, shift_pixels
 from peelkit.core.verdict import Limits, State, Verdict
 from peelkit.core.workspace import Workspace
 from peelkit.engines import casa as engine
@@ -307,6 +307,15 @@ def shift_arcsec(session: Session, imagename: str) -> float:
         read_image(session.imaging.image(session.name(name))) for name in ("first", imagename)
     )
     return math.hypot(*shift_pixels(one.data, two.data, session.mask)) * one.cell_arcsec
+
+
+def held(session: Session, imagename: str) -> tuple[Held, Held]:
+    """Flux that an image and the best so far both believe: of all sources, and of all but the brightest."""
+    before, after = (
+        read_image(session.imaging.image(session.name(name)))
+        for name in (session.best.imagename, imagename)
+    )
+    return flux_held(before, after, session.mask)
 
 
 def round_record(

@@ -1,17 +1,19 @@
 """Whether a round of self-calibration helped. Pure functions.
 
 Sources: Brogan, Hunter & Fomalont, section 2.3 (seed 002): judge the S/N, not the noise alone; the
-integrated flux must hold, and of extended emission it is the flux over the noise that counts; many
-failed solutions mean that something is wrong; positions are as good as beam / (2 S/N) of the image
-before. auto_selfcal's rules for the near field and the beam.
+integrated flux must hold, as far as both images believe it (`measure.flux_held`), and of extended
+emission it is the flux over the noise that counts; many failed solutions mean that something is wrong;
+positions are as good as beam / (2 S/N) of the image before. auto_selfcal's rules for the near field and
+the beam.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from peelkit.core.measure import Figures
+from peelkit.core.measure import Figures, Held
 from peelkit.io.image import Beam
 
 
@@ -22,9 +24,9 @@ class Limits:
     Parameters
     ----------
     flux_low, flux_high : float
-        Range of the integrated flux, over that before the round. The upper end is for phases, which
-        restore what decorrelation took (40 deg rms: a factor 1.6); amplitudes may change the flux
-        by no more upwards than downwards.
+        Range of the flux that both images believe (`measure.flux_held`), over that before the round. The
+        upper end is for phases, which restore what decorrelation took (40 deg rms: a factor 1.6);
+        amplitudes may change the flux by no more upwards than downwards.
     beam_change : float
         Change of the beam's area, either way, as a fraction.
     failed : float
@@ -81,6 +83,7 @@ def judge(
     after: State,
     first: State,
     *,
+    held: Sequence[Held],
     calmode: str,
     moved_arcsec: float,
     failed_fraction: float,
@@ -94,6 +97,8 @@ def judge(
         With the best solutions so far, and with this round's.
     first : State
         Before any self-calibration: positions are held to it.
+    held : sequence of Held
+        Flux that both images believe: of all sources, and of all but the brightest.
     calmode : str
         ``p``, ``a`` or ``ap``.
     moved_arcsec : float
@@ -103,7 +108,9 @@ def judge(
     limits : Limits
         What is tolerated.
     """
-    gain, reason = _against(before, after, first, calmode, moved_arcsec, failed_fraction, limits)
+    gain, reason = _against(
+        before, after, first, held, calmode, moved_arcsec, failed_fraction, limits
+    )
     return Verdict(reason is None, reason or _praise(before.figures, after.figures), gain)
 
 
@@ -126,6 +133,7 @@ def _against(
     before: State,
     after: State,
     first: State,
+    held: Sequence[Held],
     calmode: str,
     moved_arcsec: float,
     failed_fraction: float,
@@ -150,12 +158,13 @@ def _against(
         return gain, (
             f"S/N near the source fell from {_from_to(old.dynamic_range_near, new.dynamic_range_near)}"
         )
-    flux = new.flux_jy / old.flux_jy
     high = limits.flux_high if calmode == "p" else min(limits.flux_high, 1 / limits.flux_low)
-    if not limits.flux_low <= flux <= high:
-        return gain, (
-            f"flux changed by a factor {flux:.3f} (allowed {limits.flux_low:.3g} to {high:.3g})"
-        )
+    for what, flux in zip(("flux", "flux of the fainter sources"), held, strict=True):
+        if not flux.within(limits.flux_low, high):
+            return gain, (
+                f"{what} above the artefacts changed by a factor {flux.after_jy / flux.before_jy:.3f} "
+                f"(--flux-range allows {limits.flux_low:.3g} to {high:.3g})"
+            )
     area = after.beam.area_arcsec2 / first.beam.area_arcsec2
     if abs(area - 1) > limits.beam_change:
         return gain, (
