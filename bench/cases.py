@@ -7,8 +7,8 @@ each with three seeds; configuration, a source in the middle, and the S/N of the
 values from case to case. Nothing is given to the chain but the MS, regions by a fixed rule, and the folder. The twin of each case
 is the same sky in the same noise, without errors and without the bright source, imaged with the same parameters.
 
-A result is a line of JSON in bench/cases.jsonl, written when the case ends: one that is done with this code is not done again, and
-a run that was killed goes on. Seeds 1 to 3 are for tuning, 11 to 13 for reports.
+A result is a line of JSON in bench/cases.jsonl, written when the case ends: one that is done with this code is not done
+again, and a run that was killed goes on. Seeds 1 to 3 are for tuning, 11 to 13 for reports.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from regimes import REGIMES, Regime
 
 HERE = Path(__file__).parent
@@ -189,11 +190,12 @@ def simulate_words(case: Case, out: Path, twin: bool) -> list[str]:
     if twin:
         words.append("--without=errors")
     for process in what.processes:
-        if process.kind == "smooth":
-            words.append(f"--phase-rms={process.phase_deg:g}")
-            continue
-        said = f"phase={process.phase_deg:g},amplitude={process.amplitude:g}"
-        said += f",time={process.time_s:g}" if process.time_s else ""
+        values = {
+            "phase": process.phase_deg,
+            "amplitude": process.amplitude,
+            "time": process.time_s,
+        }
+        said = ",".join(f"{key}={value:g}" for key, value in values.items() if value)
         words.append(f"--errors={process.kind}:{said}")
     if what.beam != "airy":
         words.append(f"--beam={what.beam}")
@@ -220,7 +222,7 @@ def run(folder: Path, words: list[str], log: str, *, must: bool = False) -> int:
 
 
 def environment() -> dict[str, str]:
-    """This peelkit, and this Python."""
+    """For children: with the peelkit and the Python that run here."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     source = f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")
     return {**os.environ, "PATH": path, "PYTHONPATH": source}

@@ -25,8 +25,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from regimes import REGIMES, Process, Regime
 from scipy import special
+
+from regimes import REGIMES, Process, Regime
 
 Floats = NDArray[np.float64]
 
@@ -242,8 +243,13 @@ def _angles(time: Floats, field: tuple[float, ...], place: Floats) -> tuple[Floa
 
 
 def _source(
-    name: str, l: float, m: float, flux: float, index: float, bright: bool
-) -> dict[str, Any]:  # noqa: E741
+    name: str,
+    l: float,  # noqa: E741
+    m: float,
+    flux: float,
+    index: float,
+    bright: bool,
+) -> dict[str, Any]:
     return {
         "name": name,
         "l": l,

@@ -149,9 +149,7 @@ COUNT = click.IntRange(min=1)
     "--phase-rms",
     metavar="DEG",
     type=NOT_NEGATIVE,
-    default=20.0,
-    show_default=True,
-    help="Phase errors of an antenna, in deg; they drift within 3 minutes.",
+    help="Phase errors of an antenna, in deg; they drift within 3 minutes.  [default: 20; 0 with --errors]",
 )
 @click.option(
     "--delay-rms",
@@ -178,6 +176,22 @@ COUNT = click.IntRange(min=1)
     help="Pointing errors along each axis, in arcsec; they drift within 15 minutes.",
 )
 @click.option(
+    "--errors",
+    metavar="KIND[:KEY=VALUE,...]",
+    multiple=True,
+    help="Errors of the gains, beside the drifts of the options above: smooth, walk (of Ornstein and Uhlenbeck), "
+    "kolmogorov (turbulence in the wind), steps, bad-antennas, scintillation (of the ionosphere), jitter (anew "
+    "in each integration), elevation (gains that fall towards the horizon, each antenna's by its own share). Keys: phase, "
+    "the rms in deg; amplitude, that of its logarithm; time, the time scale in s. May be given again: they add up.",
+)
+@click.option(
+    "--beam",
+    type=click.Choice(["airy", "gaussian"]),
+    default="airy",
+    show_default=True,
+    help="Shape of the primary beam.",
+)
+@click.option(
     "--squint/--no-squint",
     default=True,
     show_default=True,
@@ -189,6 +203,22 @@ COUNT = click.IntRange(min=1)
     type=NOT_NEGATIVE,
     help="System equivalent flux density, in Jy; 0 for no noise.  [default: 420, 370, 310, 250 in L, "
     "S, C, X; 2900 in an --example]",
+)
+@click.option(
+    "--noise-correlation",
+    metavar="SHARE",
+    type=options.Range(min=0, max=1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Correlation of the noise of neighbouring channels.",
+)
+@click.option(
+    "--weights-scale",
+    metavar="FACTOR",
+    type=POSITIVE,
+    default=1.0,
+    show_default=True,
+    help="WEIGHT in the MS is so many times what the noise is worth.",
 )
 @click.option(
     "--seed",
@@ -237,6 +267,7 @@ def simulate(ctx: click.Context, out: Path, **chosen: Any) -> None:
       peelkit simulate best.ms --without bright --without errors
       peelkit simulate mosaic.ms --fields 12 --integrations 5 --integration 3 --scans 2
       peelkit simulate mira.ms --example mira
+      peelkit simulate rough.ms --errors walk:phase=20,time=240 --errors jitter:phase=5
       peelkit simulate two.ms --bright 9.5@6.4,4.8 --bright 2@-5,7 --bright-shape double --seed 7
     """
     from peelkit.core import simulate as work
@@ -245,6 +276,8 @@ def simulate(ctx: click.Context, out: Path, **chosen: Any) -> None:
     chosen["correlations"] = int(chosen["correlations"])
     example = chosen.pop("example")
     if example is None:
+        if chosen["phase_rms"] is None:
+            chosen["phase_rms"] = 0.0 if chosen["errors"] else work.SimulateOptions.phase_rms
         asked = work.SimulateOptions(**chosen)
     else:
         given = [

@@ -21,6 +21,7 @@ from peelkit.core.simulate_plan import (
     random_streams,
     squint_offset,
 )
+from peelkit.core.simulate_processes import correlate
 from peelkit.core.simulate_truth import default_truth, make_truth, results_of, truth_text
 from peelkit.core.simulate_vis import antenna_voltages, visibilities
 from peelkit.errors import OptionError
@@ -79,7 +80,7 @@ def _blocks(
     cosines = [sky.cosines(plan.sources, field, plan.centre) for field in plan.fields]
     one, two = plan.pairs
     n_base, n_corr = one.size, options.correlations
-    weight = 1 / plan.noise_jy**2 if plan.noise_jy else 1.0
+    weight = options.weights_scale * (1 / plan.noise_jy**2 if plan.noise_jy else 1.0)
     for index, moment in enumerate(plan.time_s):
         field = int(plan.field_id[index])
         place = plan.fields[field]
@@ -92,7 +93,8 @@ def _blocks(
         data = observe(plan, options, index, antenna_uvw, cosines[field])
         if "noise" not in options.without:
             drawn = noise.standard_normal((*data.shape, 2), dtype=np.float32)
-            data += np.float32(plan.noise_jy) * drawn.view(np.complex64)[..., 0]
+            white = drawn.view(np.complex64)[..., 0]
+            data += np.float32(plan.noise_jy) * correlate(white, options.noise_correlation)
         yield {
             "TIME": np.full(count, moment), "TIME_CENTROID": np.full(count, moment),
             "INTERVAL": np.full(count, plan.integration_s),

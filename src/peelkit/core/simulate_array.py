@@ -98,8 +98,8 @@ def pads(config: str, n_antenna: int) -> list[tuple[str, int]]:
     return sorted((every[index] for index in chosen), key=lambda pad: ("WEN".index(pad[0]), pad[1]))
 
 
-def positions(chosen: list[tuple[str, int]]) -> NDArray[np.float64]:
-    """ITRF positions of pads, shape (antenna, 3) [m], on a round Earth."""
+def offsets(chosen: list[tuple[str, int]]) -> NDArray[np.float64]:
+    """Where pads are, east and north of the centre, shape (antenna, 2) [m]."""
     places = []
     for arm, number in chosen:
         distance, azimuth = INNER_PADS.get(
@@ -108,7 +108,12 @@ def positions(chosen: list[tuple[str, int]]) -> NDArray[np.float64]:
         )
         angle = math.radians(azimuth)
         places.append((distance * math.sin(angle), distance * math.cos(angle)))
-    return on_ground(np.array(places), VLA)
+    return np.array(places)
+
+
+def positions(chosen: list[tuple[str, int]]) -> NDArray[np.float64]:
+    """ITRF positions of pads, shape (antenna, 3) [m], on a round Earth."""
+    return on_ground(offsets(chosen), VLA)
 
 
 def on_ground(offset_m: NDArray[np.float64], site: Site) -> NDArray[np.float64]:

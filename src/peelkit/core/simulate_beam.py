@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +24,14 @@ BLOCKAGE_M = 3.0
 
 @dataclass(frozen=True)
 class Dish:
-    """Diameters of an aperture and of what blocks its middle [m]."""
+    """Diameters of an aperture and of what blocks its middle [m].
+
+    Its beam is that of uniform illumination, or ``gaussian`` and as wide at half power, without sidelobes.
+    """
 
     aperture_m: float
     blockage_m: float
+    gaussian: bool = False
 
 
 VLA_DISH = Dish(APERTURE_M, BLOCKAGE_M)
@@ -38,6 +43,8 @@ ALMA_DISH = Dish(10.7, 0.75)
 SQUINT_SHARE = 0.06
 # From the antenna's up direction; differs from band to band with the place of the feed.
 SQUINT_ANGLE = math.radians(60.0)
+# Where a width is calculated that goes with 1 / f.
+REFERENCE_HZ = 3e9
 
 
 def voltage(
@@ -60,6 +67,10 @@ def voltage(
     ``A(x) = 2 J1(x) / x``, ``x = pi D sin(r) / wavelength`` and ``e`` the blocked share of the
     diameter.
     """
+    if dish.gaussian:
+        width = half_power_width(REFERENCE_HZ, replace(dish, gaussian=False))
+        sine = 2 * math.sin(width / 2) * REFERENCE_HZ
+        return np.asarray(np.exp(-2 * math.log(2) * (radius * freq_hz / sine) ** 2))
     share = dish.blockage_m / dish.aperture_m
     x = radius * freq_hz * (math.pi * dish.aperture_m / SPEED_OF_LIGHT)
     return np.asarray((_airy(x) - share**2 * _airy(share * x)) / (1 - share**2))
@@ -77,6 +88,7 @@ def power(
     return np.asarray(voltage(radius, freq_hz, dish) ** 2)
 
 
+@functools.cache
 def half_power_width(freq_hz: float, dish: Dish = VLA_DISH) -> float:
     """Full width at half power [rad]."""
     freq = np.array(freq_hz)
@@ -89,7 +101,7 @@ def half_power_width(freq_hz: float, dish: Dish = VLA_DISH) -> float:
 
 def squint(freq_hz: NDArray[np.float64], parallactic_angle: float) -> NDArray[np.float64]:
     """Offset of the R beam, shape (chan, 2) as direction cosines east and north; L is opposite."""
-    width = half_power_width(3e9) * 3e9 / freq_hz
+    width = half_power_width(REFERENCE_HZ) * REFERENCE_HZ / freq_hz
     angle = parallactic_angle + SQUINT_ANGLE
     direction = np.array([math.sin(angle), math.cos(angle)])
     return np.asarray(0.5 * SQUINT_SHARE * width[:, None] * direction)

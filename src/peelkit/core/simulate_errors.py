@@ -26,19 +26,23 @@ class Errors:
         Direction-independent.
     pointing_arcsec : ndarray, shape (time, antenna, 2)
         Where the beam's centre lies, east and north of the pointing centre.
+    dispersive_deg : ndarray, shape (time, antenna, hand)
+        Of the ionosphere, at the reference frequency: this phase goes with 1 / f.
     """
 
     phase_deg: NDArray[np.float64]
     delay_ns: NDArray[np.float64]
     amplitude: NDArray[np.float64]
     pointing_arcsec: NDArray[np.float64]
+    dispersive_deg: NDArray[np.float64]
 
     def gains(
         self, index: int, freq_hz: NDArray[np.float64], reference_hz: float
     ) -> NDArray[np.complex128]:
-        """Gains ``a exp(i (phase + 2 pi delay (f - reference)))``, shape (antenna, hand, chan)."""
+        """Gains ``a exp(i (phase + dispersive reference / f + 2 pi delay (f - reference)))``, (antenna, hand, chan)."""
         turns = self.delay_ns[index][..., None] * 1e-9 * (freq_hz - reference_hz)
         phase = np.radians(self.phase_deg[index])[..., None] + 2 * np.pi * turns
+        phase += np.radians(self.dispersive_deg[index])[..., None] * (reference_hz / freq_hz)
         return np.asarray(self.amplitude[index][..., None] * np.exp(1j * phase))
 
 
@@ -85,10 +89,11 @@ def make_errors(
         amplitude=np.exp(log_amplitude),
         pointing_arcsec=pointing_rms_arcsec
         * drift(time_s, both, POINTING_TIME_S, streams["pointing"]),
+        dispersive_deg=np.zeros((time_s.size, *both)),
     )
 
 
 def no_errors(n_time: int, n_antenna: int) -> Errors:
     """Perfect gains and pointing."""
     zero = np.zeros((n_time, n_antenna, 2))
-    return Errors(zero, zero, np.ones_like(zero), zero)
+    return Errors(zero, zero, np.ones_like(zero), zero, zero)

@@ -35,7 +35,7 @@ from peelkit.errors import OptionError
 # Options that an example settles: its array, fields and sky are what it is.
 SETTLED = (
     "config", "band", "fields", "correlations", "bright", "bright_shape", "spectral_index", "faint",
-    "faint_flux", "squint", "spws",
+    "faint_flux", "squint", "spws", "errors", "beam",
 )  # fmt: skip
 
 BAND_6_HZ = (211e9, 275e9)
@@ -346,4 +346,5 @@ def _errors(
         amplitude=np.exp(options.amplitude_rms * log_amplitude),
         pointing_arcsec=options.pointing_rms
         * drift(time_s, both, SLOW_TIME_S, streams["pointing"]),
+        dispersive_deg=np.zeros((time_s.size, *both)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from peelkit.core import simulate_array as array
 from peelkit.core import simulate_beam as beam
+from peelkit.core import simulate_processes
 from peelkit.core import simulate_sky as sky
 from peelkit.core.simulate_errors import Errors, make_errors, no_errors
 from peelkit.core.simulate_instrument import EVLA, Instrument
@@ -23,7 +24,7 @@ MIN_ELEVATION_DEG = 10.0
 FIELD_SPACING = 0.5
 
 # One stream of random numbers for each purpose: leaving one out changes no other. New ones go last.
-STREAMS = ("sky", "phase", "delay", "amplitude", "pointing", "noise", "screen")
+STREAMS = ("sky", "phase", "delay", "amplitude", "pointing", "noise", "screen", "process")
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,18 @@ class SimulateOptions:
         Their least and greatest flux density [Jy].
     phase_rms, delay_rms, amplitude_rms, pointing_rms : float
         Errors [deg, ns, fraction, arcsec for each axis].
+    errors : tuple of str
+        KIND[:phase=DEG,amplitude=FRACTION,time=S], of `simulate_processes.KINDS`.
+    beam : str
+        airy or gaussian.
     squint : bool
         The R and L beams lie apart.
     sefd : float or None
         System equivalent flux density [Jy]; the band's if None.
+    noise_correlation : float
+        Of neighbouring channels.
+    weights_scale : float
+        WEIGHT is so many times what the noise is worth.
     seed : int
         Of all random numbers.
     without : tuple of str
@@ -90,8 +99,12 @@ class SimulateOptions:
     delay_rms: float = 0.1
     amplitude_rms: float = 0.05
     pointing_rms: float = 12.0
+    errors: tuple[str, ...] = ()
+    beam: str = "airy"
     squint: bool = True
     sefd: float | None = None
+    noise_correlation: float = 0.0
+    weights_scale: float = 1.0
     seed: int = 1
     without: tuple[str, ...] = ()
     truth: Path | None = None
@@ -198,7 +211,9 @@ def make_plan(options: SimulateOptions) -> Plan:
     band = array.BANDS[options.band]
     streams = random_streams(options.seed)
     pads = array.pads(options.config, options.antennas)
+    place_m = array.offsets(pads)
     position_m = array.positions(pads)
+    processes = simulate_processes.parse(options.errors)
     width = beam.half_power_width(band.centre_hz)
     resolution = array.resolution_arcsec(position_m, band.centre_hz)
     centres = sky.mosaic(options.fields, FIELD_SPACING * width)
@@ -223,9 +238,15 @@ def make_plan(options: SimulateOptions) -> Plan:
             delay_rms_ns=options.delay_rms, amplitude_rms=options.amplitude_rms,
             pointing_rms_arcsec=options.pointing_rms, streams=streams,
         )  # fmt: skip
+        elevation = [
+            array.elevation(float(moment), fields[field].ra_rad, fields[field].dec_rad)
+            for moment, field in zip(time_s, field_id, strict=True)
+        ]
+        at = simulate_processes.Setting(time_s, place_m, np.array(elevation), band.centre_hz)
+        errors = simulate_processes.add(errors, processes, at, streams["process"])
     channel_width = array.channel_width(band, options.spws, options.channels)
     return Plan(
-        instrument=EVLA,
+        instrument=replace(EVLA, dish=replace(EVLA.dish, gaussian=options.beam == "gaussian")),
         centre=sky.CENTRE,
         position_m=position_m,
         stations=[f"{arm}{number:02d}" for arm, number in pads],

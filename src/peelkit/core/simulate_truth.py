@@ -13,11 +13,14 @@ The truth file is JSON with
   a line is a Gaussian in channels, and its flux that of the peak; ``polarised`` is the linearly polarised
   fraction, with EVPA from north through east;
 - ``gains`` {antennas, hands, times_s (MJD, UTC), field_id and observation_id [time], phase_deg and delay_ns and
-  amplitude [time][antenna][hand], pointing_arcsec [time][antenna] (east, north), squint_arcsec [time]
+  dispersive_deg and amplitude [time][antenna][hand], pointing_arcsec [time][antenna] (east, north), squint_arcsec [time]
   (east, north; of the R beam at reference_hz, proportional to wavelength; L is opposite)}: a
-  visibility is multiplied by g_p conj(g_q), with g = amplitude exp(i (phase + 2 pi delay (f -
-  reference_hz)));
-- ``noise_jy``: of the real and of the imaginary part of each visibility;
+  visibility is multiplied by g_p conj(g_q), with g = amplitude exp(i (phase + dispersive reference_hz / f +
+  2 pi delay (f - reference_hz)));
+- ``errors`` [{kind, phase_deg, amplitude, time_s}]: the processes of ``--errors`` that are in the gains;
+- ``beam``: airy or gaussian, of the same width at half power;
+- ``noise_jy``: of the real and of the imaginary part of each visibility; ``noise_correlation``: of
+  neighbouring channels; ``weights_scale``: what WEIGHT is, over 1 / noise_jy^2;
 - ``rms_thermal_jy_beam``: of a naturally weighted Stokes I image of one field.
 """
 
@@ -25,6 +28,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +39,7 @@ from peelkit.core import simulate_array as array
 from peelkit.core import simulate_beam as beam
 from peelkit.core import simulate_sky as sky
 from peelkit.core.simulate_plan import Plan, SimulateOptions, squint_offset
+from peelkit.core.simulate_processes import parse
 
 TRUTH_SCHEMA = "peelkit.truth/1"
 
@@ -105,12 +110,19 @@ def make_truth(plan: Plan, options: SimulateOptions) -> dict[str, Any]:
             "observation_id": plan.run.tolist(),
             # Seven decimals: 1e-9 of a visibility, and a third of the size.
             "phase_deg": plan.errors.phase_deg.round(7).tolist(),
+            "dispersive_deg": plan.errors.dispersive_deg.round(7).tolist(),
             "delay_ns": plan.errors.delay_ns.round(9).tolist(),
             "amplitude": plan.errors.amplitude.round(9).tolist(),
             "pointing_arcsec": plan.errors.pointing_arcsec.round(7).tolist(),
             "squint_arcsec": np.array(squint).round(7).tolist(),
         },
+        "errors": [asdict(process) for process in parse(options.errors)]
+        if "errors" not in options.without
+        else [],
+        "beam": options.beam,
         "noise_jy": plan.noise_jy if noisy else 0.0,
+        "noise_correlation": options.noise_correlation if noisy else 0.0,
+        "weights_scale": options.weights_scale,
         "rms_thermal_jy_beam": plan.rms_thermal_jy_beam if noisy else 0.0,
     }
 
