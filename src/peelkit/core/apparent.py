@@ -60,10 +60,11 @@ def apparent_fluxes(
         for block in blocks(selected, column, [], main):
             spw = info.spws[block.description.spw]
             field = info.fields[block.field]
+            middle = field.at(float(block.times_s.mean()))
             beyond = [
                 label
                 for label, one in sources.items()
-                if one.power(field, spw.freq_hz, beam).max() < LEAST_POWER
+                if one.power(middle, spw.freq_hz, beam).max() < LEAST_POWER
             ]
             progress.advance(block.rows.size)
             if not beyond:
@@ -76,7 +77,9 @@ def apparent_fluxes(
             weight = block.weight[..., block.hands].astype(np.float64)
             own = np.stack(
                 [
-                    sources[label].unit.visibilities(field, where.uvw_m, spw.freq_hz)
+                    sources[label].unit.visibilities(
+                        field, where.uvw_m, spw.freq_hz, time_s=where.time_s
+                    )
                     for label in beyond
                 ]
             )

@@ -132,7 +132,8 @@ def write(
         If no sample can be used.
     """
     # Before any table is open: astropy keeps what calls it alive for a while, and tables in it open.
-    work = _Work(info, column, imaging.smearing, _views(info, imaging), steady=not _moving(info))
+    moving = any(field.track for field in info.fields)
+    work = _Work(info, column, imaging.smearing, _views(info, imaging), steady=not moving)
     n_row = 0
     ms.empty_copy(info.path, target, data_column=column)
     with ms.opened(info.path) as main, ms.opened(target, write=True) as made:
@@ -421,13 +422,3 @@ def _views(info: ms.MsInfo, imaging: Imaging) -> list[_View]:
         dec = float(place.transform_to(FK5(equinox="J2000")).dec.rad)
         found.append(_View(half + away, place, dec))
     return found
-
-
-def _moving(info: ms.MsInfo) -> bool:
-    """Whether a field follows an ephemeris: its place is then taken from TIME."""
-    with ms.opened(info.path) as main:
-        folder = ms.subtable(main, "FIELD")
-    with ms.opened(folder) as fields:
-        return "EPHEMERIS_ID" in fields.colnames() and bool(
-            (fields.getcol("EPHEMERIS_ID") >= 0).any()
-        )

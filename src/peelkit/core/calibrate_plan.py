@@ -273,10 +273,10 @@ def position(field: ms.Field) -> SkyCoord:
     Raises
     ------
     DataError
-        If its frame is none of the fixed ones.
+        If it moves.
     """
     found = field_place(field)
-    if found is None:
+    if found is None or field.track:
         raise DataError(
             f"field {field.name}: its position in {field.frame} is that of a moving source, which is no "
             "standard calibrator here; give its flux as --model point:...Jy."

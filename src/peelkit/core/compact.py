@@ -22,6 +22,8 @@ ARCSEC_RAD = math.radians(1 / 3600)
 # Transform of a Gaussian of full width theta [rad] at a baseline of x wavelengths: exp(-K (theta x)^2).
 GAUSSIAN_K = math.pi**2 / (4 * math.log(2))
 
+CANNOT_TURN = "ICRS; use --shape clean with --predictor tclean"
+
 
 @dataclass(frozen=True)
 class Compact:
@@ -102,6 +104,8 @@ class Compact:
         uvw_m: NDArray[np.float64],
         freq_hz: NDArray[np.float64],
         beam: Beam | None = None,
+        *,
+        time_s: NDArray[np.float64],
     ) -> NDArray[np.complex128]:
         """Visibilities in the data of a field [Jy], shape (row, chan).
 
@@ -118,14 +122,18 @@ class Compact:
             Frequencies of the data, in their own frame [Hz].
         beam : Beam, optional
             Primary beam that the field sees the source through.
+        time_s : ndarray, shape (row,)
+            Times [MJD s], for a field that moves.
         """
         own = self.basis
-        toward = field_basis(field, ICRS(), "ICRS; use --shape clean with --predictor tclean")
-        baseline = uvw_m @ toward
-        path_m = baseline @ (own[2] - toward[2])
+        baseline, path_m = np.empty_like(uvw_m), np.empty(uvw_m.shape[0])
+        for place, at in field.views(time_s):
+            toward = field_basis(place, ICRS(), CANNOT_TURN)
+            baseline[at] = uvw_m[at] @ toward
+            path_m[at] = baseline[at] @ (own[2] - toward[2])
         flux = self.flux(freq_hz)
         if beam is not None:
-            flux = flux * self.power(field, freq_hz, beam)
+            flux = flux * self.power(field.at(float(time_s.mean())), freq_hz, beam)
         vis = fourier.turns(path_m, freq_hz)
         vis *= flux
         if self.major_arcsec > 0:
@@ -134,7 +142,7 @@ class Compact:
 
     def power(self, field: Field, freq_hz: NDArray[np.float64], beam: Beam) -> NDArray[np.float64]:
         """Primary beam of a field at the source, shape (chan,)."""
-        toward = field_basis(field, ICRS(), "ICRS; use --shape clean with --predictor tclean")
+        toward = field_basis(field, ICRS(), CANNOT_TURN)
         # By the chord: the arc cosine is poor at small angles.
         chord = float(np.linalg.norm(self.basis[2] - toward[2]))
         offset = np.array(2 * math.asin(min(1.0, chord / 2)))

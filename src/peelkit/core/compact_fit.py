@@ -10,7 +10,7 @@ import numpy as np
 from astropy.coordinates import ICRS
 from numpy.typing import NDArray
 
-from peelkit.core.compact import ARCSEC_RAD, Compact
+from peelkit.core.compact import ARCSEC_RAD, CANNOT_TURN, Compact
 from peelkit.core.compact_shape import (
     LEAST_SNR,
     Size,
@@ -264,12 +264,13 @@ def _one_pass(
 
 
 def _seen(info: ms.MsInfo, one: _Source, block: Block, where: Samples, beam: Beam | None) -> Seen:
-    field = info.fields[int(where.fields[0])]
+    field, times = info.fields[int(where.fields[0])], where.time_s
     freq = info.spws[where.spw].freq_hz
     flux = one.guess.flux(freq)
     point = Compact(one.guess.ra_deg, one.guess.dec_deg, 1.0, one.guess.reference_hz)
-    toward = field_basis(field, ICRS(), "ICRS; use --shape clean with --predictor tclean")
-    uv = where.uvw_m @ toward @ point.basis[:2].T
-    power = np.ones(freq.size) if beam is None else point.power(field, freq, beam)
-    fringe = point.visibilities(field, where.uvw_m, freq)
+    # The axes turn by far less than a size shows, even for a field that moves.
+    middle = field.at(float(times.mean()))
+    uv = where.uvw_m @ field_basis(middle, ICRS(), CANNOT_TURN) @ point.basis[:2].T
+    power = np.ones(freq.size) if beam is None else point.power(middle, freq, beam)
+    fringe = point.visibilities(field, where.uvw_m, freq, time_s=times)
     return Seen(fringe, power, flux, one.guess.taper(uv, freq), uv, freq)

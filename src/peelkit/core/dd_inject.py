@@ -201,9 +201,11 @@ class Sky:
         """``S exp(2 pi i b.(s - s_field) f / c)`` of rows of one field [Jy], shape (source, row, chan)."""
         info = self.info
         field = info.fields[int(ms.get(main, "FIELD_ID", rows[:1])[0])]
-        cosines = self.vectors @ tangent_basis(field.ra_rad, field.dec_rad).T
-        cosines[:, 2] -= 1
-        path_m = cosines @ ms.get(main, "UVW", rows).astype(np.float64).T
+        uvw, path_m = ms.get(main, "UVW", rows), np.empty((self.vectors.shape[0], rows.size))
+        for place, at in field.views(ms.get(main, "TIME", rows)):
+            cosines = self.vectors @ tangent_basis(place.ra_rad, place.dec_rad).T
+            cosines[:, 2] -= 1
+            path_m[:, at] = cosines @ uvw[at].astype(np.float64).T
         turns = path_m[:, :, None] * (info.spws[description.spw].freq_hz / C_M_S)
         return np.asarray(self.flux_jy[:, None, None] * np.exp(2j * np.pi * turns))
 

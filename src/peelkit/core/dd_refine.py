@@ -63,7 +63,9 @@ class Refinement:
         # The sine, so that single wild phases do not pull.
         phase = np.divide(ratio.imag, size, out=np.zeros_like(size), where=size > 0)
         freq = info.spws[block.description.spw].freq_hz
-        toward = field_basis(info.fields[block.field], ICRS(), "ICRS")
+        # Of one that moves the axes hardly turn; the phase that its place makes is in the models.
+        middle = info.fields[block.field].at(float(block.times_s.mean()))
+        toward = field_basis(middle, ICRS(), "ICRS")
         baseline = uvw_m @ toward @ self.model.basis[:2].T
         waves = 2 * math.pi / C_M_S * baseline[:, None, :] * freq[None, :, None]
         per_cell, turned = power.sum(axis=-1), (power * phase).sum(axis=-1)

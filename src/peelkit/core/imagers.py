@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,8 @@ from peelkit.engines.wsclean import Wsclean
 from peelkit.errors import OptionError
 from peelkit.io.ms import MsInfo
 
+log = logging.getLogger(__name__)
+
 TCLEAN, WSCLEAN = "tclean", "wsclean"
 
 Imager = Casa | Wsclean
@@ -25,6 +28,14 @@ Imager = Casa | Wsclean
 def check(imaging: Imaging, info: MsInfo, fields: Sequence[int], spw: str) -> None:
     """Refuse what the imager cannot do, before any work: see `casa_mpi.processes`, `wsclean_images.check`."""
     processes(imaging.imager)
+    for track, name in ((info.fields[one].track, info.fields[one].name) for one in fields):
+        if track and track.moved_arcsec > imaging.cell_arcsec:
+            log.warning(
+                "field %s moves by %.3g arcsec within its data: the image is at rest on the sky, and what moves with the "
+                "field is smeared in it; for a sharp one, select fewer scans",
+                name,
+                track.moved_arcsec,
+            )
     if imaging.imager == WSCLEAN:
         wsclean_images.check(imaging, info, fields, spw)
 

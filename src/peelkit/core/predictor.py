@@ -13,7 +13,7 @@ from peelkit import memory
 from peelkit.core import fourier, predict_plan
 from peelkit.core.compact import Compact
 from peelkit.core.primary_beam import Beam
-from peelkit.core.skymodel import SkyModel
+from peelkit.core.skymodel import Grid, SkyModel
 from peelkit.engines import ducc
 from peelkit.io import frames, ms
 from peelkit.io.survey import C_M_S
@@ -172,11 +172,12 @@ class Predictor:
         for number in np.unique(samples.fields):
             mine = samples.fields == number
             field = self.info.fields[number]
+            uvw, times = samples.uvw_m[mine], samples.time_s[mine]
             seen = sky.apparent.get((int(number), samples.spw))
             if seen is None:
-                total[mine] = sky.visibilities(field, samples.uvw_m[mine], freq, self.beam)
+                total[mine] = sky.visibilities(field, uvw, freq, self.beam, time_s=times)
             else:
-                total[mine] = seen * sky.unit.visibilities(field, samples.uvw_m[mine], freq)
+                total[mine] = seen * sky.unit.visibilities(field, uvw, freq, time_s=times)
         return total
 
     def _of_pixels(self, sky: SkyModel, samples: Samples) -> NDArray[np.complex128]:
@@ -215,7 +216,6 @@ class Predictor:
             mean = {one: float(scales[samples.fields == one].mean()) for one in mean}
             # The baselines are scaled in place of the frequencies, which remain the same for all rows.
             uvw = uvw * scales[:, None]
-        bases = {one: sky.grid.field_basis(self.info.fields[one]) for one in mean}
         groups: list[list[int]] = []
         for one in sorted(mean, key=lambda one: mean[one]):
             together = groups and self.beam is None
@@ -232,10 +232,15 @@ class Predictor:
             turned = np.empty_like(mine)
             for one in group:
                 here = slice(None) if len(group) == 1 else samples.fields[rows] == one
-                turned[here] = np.einsum("ij,jk->ik", mine[here], bases[one] @ sky.grid.basis.T)
+                times = samples.time_s[rows][here]
+                turned[here] = _turned(sky.grid, self.info.fields[one], mine[here], times)
+            basis = None
+            if self.beam is not None:
+                # One that moves does so by little of a beam in a call.
+                middle = self.info.fields[group[0]].at(float(samples.time_s[rows].mean()))
+                basis = sky.grid.field_basis(middle)
             yield _View(
-                rows, turned, mine[:, 2], freq, freq * mean[group[0]],
-                None if self.beam is None else bases[group[0]],
+                rows, turned, mine[:, 2], freq, freq * mean[group[0]], basis
             )  # fmt: skip
 
     def _of_view(
@@ -287,6 +292,17 @@ class Predictor:
             for node, shares in zip(nodes, sky.weights(nodes).T, strict=True)
         ]
         return np.array(planes), lagrange_weights(nodes, freq)
+
+
+def _turned(
+    grid: Grid, field: ms.Field, uvw_m: NDArray[np.float64], time_s: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Baselines of a field in the axes at an image's tangent point, shape (row, 3)."""
+    turned = np.empty_like(uvw_m)
+    for place, at in field.views(time_s):
+        turn = grid.field_basis(place) @ grid.basis.T
+        turned[at] = np.einsum("ij,jk->ik", uvw_m[at], turn)
+    return turned
 
 
 def _smooth_parts(sky: SkyModel, freq: NDArray[np.float64]) -> list[NDArray[np.intp]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from astropy.coordinates import BaseCoordinateFrame, CartesianRepresentation, SkyCoord
+from astropy.coordinates import ICRS, BaseCoordinateFrame, CartesianRepresentation, SkyCoord
 from numpy.typing import NDArray
 
 from peelkit.engines import ducc
@@ -78,6 +78,8 @@ def field_basis(field: Field, frame: BaseCoordinateFrame, whose: str) -> Vectors
         If the field's frame cannot be turned into it; ``whose`` says which it is, and the remedy.
     """
     own = frames.astropy_frame(field.frame)
+    if field.icrf and isinstance(frame, ICRS):
+        own = ICRS()
     basis = tangent_basis(field.ra_rad, field.dec_rad)
     if own is not None and own.is_equivalent_frame(frame):
         return basis

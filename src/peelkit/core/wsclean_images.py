@@ -69,6 +69,10 @@ def check(imaging: Imaging, info: ms.MsInfo, fields: Sequence[int], spw: str) ->
         raise OptionError(
             f"--stokes {imaging.stokes}: --imager wsclean is for Stokes I here; {remedy}."
         )
+    if info.fields[fields[0]].track:
+        raise OptionError(
+            f"--imager wsclean: field {fields[0]} of {info.path} moves, which it does not know; {remedy}."
+        )
     frame = info.fields[fields[0]].frame
     if frame not in PLACED:
         raise OptionError(

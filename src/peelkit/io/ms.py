@@ -7,6 +7,7 @@ another process waits for ever on a lock that is held here.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import getpass
 import json
@@ -16,7 +17,7 @@ import shutil
 import struct
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from peelkit import __version__, memory
 from peelkit.errors import DataError
 from peelkit.io import rownumbers
+from peelkit.io.phasecentre import Track, read_ephemeris
 from peelkit.selection import Selection, parse_ids, parse_spw
 
 # How long another process may keep its lock before we give up.
@@ -55,13 +57,36 @@ class Antenna:
 
 @dataclass(frozen=True)
 class Field:
-    """One row of FIELD: phase centre [rad] in ``frame``, CASA's name for it."""
+    """One row of FIELD: phase centre [rad] in ``frame``, CASA's name for it.
+
+    Of one that moves, which has a ``track``, it is that in the middle of its data; `at` tells it at other times.
+    With ``icrf`` it is of JPL's ephemerides, which are in ICRF and which CASA calls J2000: 0.02 arcsec apart.
+    """
 
     id: int
     name: str
     ra_rad: float
     dec_rad: float
     frame: str
+    track: Track | None = dataclasses.field(default=None, compare=False)
+    icrf: bool = False
+
+    def at(self, time_s: float) -> Field:
+        """The field as it is at a time [MJD s]."""
+        if self.track is None:
+            return self
+        ra, dec = self.track.direction(time_s)
+        return replace(self, ra_rad=ra, dec_rad=dec, track=None)
+
+    def views(
+        self, time_s: NDArray[np.float64]
+    ) -> Iterator[tuple[Field, slice | NDArray[np.intp]]]:
+        """The field at each of some times, shape (row,), with the rows for which it is so."""
+        if self.track is None:
+            yield self, slice(None)
+            return
+        for moment in np.unique(time_s):
+            yield self.at(float(moment)), np.flatnonzero(time_s == moment)
 
 
 @dataclass(frozen=True)
@@ -225,7 +250,9 @@ def read_info(path: Path) -> MsInfo:
             )
         )
     with opened(folder / "FIELD") as sub:
-        fields = tuple(_field(sub, row) for row in range(sub.nrows()))
+        fields = tuple(_field(sub, folder / "FIELD", row) for row in range(sub.nrows()))
+    if any(field.track for field in fields):
+        fields = _placed(path, fields)
     with opened(folder / "SPECTRAL_WINDOW") as sub:
         spws = tuple(
             Spw(
@@ -272,8 +299,12 @@ def distinct(main: table, column: str) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _field(sub: table, row: int) -> Field:
-    ra, dec = (float(value) for value in np.asarray(sub.getcell("PHASE_DIR", row))[0])
+def _field(sub: table, folder: Path, row: int) -> Field:
+    polynomial = np.asarray(sub.getcell("PHASE_DIR", row), dtype=np.float64)
+    names = sub.colnames()
+    order = int(sub.getcell("NUM_POLY", row)) if "NUM_POLY" in names else 0
+    polynomial = polynomial[: order + 1]
+    ra, dec = (float(value) for value in polynomial[0])
     measure = sub.getcolkeywords("PHASE_DIR").get("MEASINFO", {})
     frame = str(measure.get("Ref", "J2000"))
     if "VarRefCol" in measure:
@@ -285,7 +316,41 @@ def _field(sub: table, row: int) -> Field:
             )
         }
         frame = code if isinstance(code, str) else codes.get(int(code), frame)
-    return Field(row, str(sub.getcell("NAME", row)), ra % (2 * np.pi), dec, frame)
+    number = int(sub.getcell("EPHEMERIS_ID", row)) if "EPHEMERIS_ID" in names else -1
+    track, icrf = None, False
+    if number >= 0 or polynomial[1:].any():
+        track = Track(polynomial, float(sub.getcell("TIME", row)))
+    if track and number >= 0:
+        found = read_ephemeris(folder, number)
+        if isinstance(found, str):
+            track = replace(track, problem=found)
+        else:
+            track, frame, icrf = replace(track, ephemeris=found), found.frame, found.icrf
+    return Field(row, str(sub.getcell("NAME", row)), ra % (2 * np.pi), dec, frame, track, icrf)
+
+
+def _placed(path: Path, fields: Sequence[Field]) -> tuple[Field, ...]:
+    """Fields with those that move where they are in the middle of their data."""
+    spans: dict[int, tuple[float, float]] = {}
+    with opened(path) as main:
+        for start, count in row_ranges(main.nrows(), 16):
+            numbers = main.getcol("FIELD_ID", start, count)
+            for one in (field.id for field in fields if field.track):
+                times = main.getcol("TIME", start, count)[numbers == one]
+                if times.size:
+                    low, high = spans.get(one, (np.inf, -np.inf))
+                    spans[one] = min(low, float(times.min())), max(high, float(times.max()))
+    placed = []
+    for field in fields:
+        if field.track and field.id in spans:
+            first, last = spans[field.id]
+            track = field.track.during(first, last)
+            ra, dec = field.ra_rad, field.dec_rad
+            if not track.problem:
+                ra, dec = track.direction((first + last) / 2)
+            field = replace(field, ra_rad=ra, dec_rad=dec, track=track)
+        placed.append(field)
+    return tuple(placed)
 
 
 # ---------------------------------------------------------------- opening and locking
@@ -387,6 +452,7 @@ def select_rows(info: MsInfo, selection: Selection) -> NDArray[np.int64]:
         If nothing is selected.
     """
     fields = info.field_ids(selection)
+    lost = [field for field in info.fields if field.track and field.track.problem]
     spws = set(info.channels(selection))
     scans = info.scan_numbers(selection)
     ddids = [item.id for item in info.data_descriptions if item.spw in spws]
@@ -402,6 +468,12 @@ def select_rows(info: MsInfo, selection: Selection) -> NDArray[np.int64]:
                 keep &= np.isin(main.getcol("ANTENNA1", start, count), chosen)
                 keep &= np.isin(main.getcol("ANTENNA2", start, count), chosen)
             selected[start : start + count] = keep
+            for field in lost:
+                if np.any(main.getcol("FIELD_ID", start, count)[keep] == field.id):
+                    raise DataError(
+                        f"{info.path}: field {field.id} ({field.name}): "
+                        f"{field.track.problem if field.track else ''}"
+                    )
     if not selected.any():
         raise DataError(
             f"{info.path}: no rows for field={selection.field!r} spw={selection.spw!r} "
@@ -551,9 +623,15 @@ def copy_rows(
                 with opened(target, write=True) as copy:
                     selected.copyrows(copy)
             selected.close()
-    if data_column != "DATA":
-        with opened(target, write=True) as main:
+    with opened(target, write=True) as main:
+        if data_column != "DATA":
             main.renamecol(data_column, "DATA")
+        theirs = subtable(main, "FIELD")
+    with opened(source) as main:
+        # A table in the folder of another does not come along with it.
+        for ephemeris in subtable(main, "FIELD").glob("EPHEM*_*.tab"):
+            if not (theirs / ephemeris.name).exists():
+                shutil.copytree(ephemeris, theirs / ephemeris.name)
 
 
 # What an MS must have for each row, but for data.
