@@ -176,28 +176,6 @@ def _matrix(diagonal: np.ndarray) -> np.ndarray:
     return result
 
 
-def test_the_scatter_between_integrations_is_the_noise_of_the_weights(rng) -> None:
-    baseline = np.repeat(np.arange(40), 50)
-    times = np.tile(np.arange(50.0), 40)
-    weight = rng.uniform(1, 4, (2000, 3, 2))
-    noise = (rng.normal(size=weight.shape) + 1j * rng.normal(size=weight.shape)) / np.sqrt(weight)
-    # A steady drift is no noise.
-    drift = 30.0 * times[:, None, None]
-    found = dd_gate.Noise([dd_gate.scatter(noise + drift, weight, baseline, times, rng)])
-    # 20 000 values: the median is known to a per cent.
-    assert found.ratio == pytest.approx(1.0, abs=0.03)
-    assert found.weight_scale == 1.0
-    wrong = dd_gate.Noise([dd_gate.scatter(noise, 100 * weight, baseline, times, rng)])
-    assert wrong.ratio == pytest.approx(10.0, rel=0.03)
-    assert wrong.weight_scale == pytest.approx(0.01, rel=0.06)
-
-
-def test_fields_of_two_integrations_have_no_scatter_and_their_weights_are_believed() -> None:
-    noise = dd_gate.Noise([np.empty(0), np.empty(0)])
-    assert math.isnan(noise.ratio) and noise.weight_scale == 1.0
-    assert dd_gate.Noise([np.empty(0), np.full(3, dd_gate.MEDIAN_CHI2)]).ratio == pytest.approx(1.0)
-
-
 def test_information_gives_the_snr_of_a_gain() -> None:
     # One antenna, 5 baselines, 4 integrations, 2 channels in one solution; 2 Jy in 0.5 Jy of noise:
     # S/N of a gain is 2 / 0.5 x sqrt(40).

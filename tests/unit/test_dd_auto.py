@@ -103,6 +103,15 @@ def test_the_fewest_parameters_that_cost_nothing_win() -> None:
     assert score[0] == pytest.approx(1.0, abs=0.02) and (sigma < 1e-9).all()
 
 
+def test_costs_are_counted_against_the_noise_and_not_against_a_wrong_model(rng) -> None:
+    # 300 times the noise by a wrong model: a per cent of that is three times the noise.
+    samples, n_time = 2000, 500
+    common = 2 * samples / n_time * (300 + rng.normal(scale=0.5, size=n_time))
+    costs = 2 * samples / n_time * np.array([[0.0], [0.005], [2.5]])
+    winner, _, excess, _ = dd_auto._pick(common + costs, samples, [1000, 100, 10])
+    assert winner == 1 and excess[2] == pytest.approx(2.5)
+
+
 def test_what_a_few_integrations_alone_need_is_not_put_down_to_chance() -> None:
     samples, n = 100_000, 50
     common = np.full(n, 2 * samples / n)

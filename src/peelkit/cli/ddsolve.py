@@ -354,18 +354,17 @@ def _field_table(fields: list[dict[str, Any]]) -> TextTable:
 
 
 def _weight_notes(weights: list[dict[str, Any]]) -> list[str]:
-    scaled = [one for one in weights if one["scale"] != 1]
-    if all(one["scatter_over_promise"] is None for one in weights):
-        return [
-            "Weights: as they are in the MS; too few integrations in a row to compare them with."
-        ]
-    if not scaled:
-        return [
-            "Weights: as they are in the MS; the data scatter from one integration to the next as they promise."
-        ]
-    listing = ", ".join(f"{one['ddid']} by {one['scale']:.3g}" for one in scaled)
+    known = [one for one in weights if one["noise_over_promise"] is not None]
+    if not known:
+        return ["Weights: as they are in the MS; too few integrations in a row to compare them."]
+    scaled = [f"{one['ddid']} by {one['scale']:.3g}" for one in known if one["scale"] != 1]
+    used = f"scaled (data description {', '.join(scaled)})" if scaled else "as they are in the MS"
+    noise = [one["noise_over_promise"] for one in known]
+    kinds = ", ".join(dict.fromkeys(one["noise_from"] for one in known))
+    low, high = f"{min(noise):.3g}", f"{max(noise):.3g}"
+    between = low if low == high else f"{low} to {high}"
     return [
-        f"Weights: those of the MS, scaled to the scatter of the data (data description {listing})."
+        f"Weights: {used}. The noise of what is left is {between} times what they promise, by differences in {kinds}."
     ]
 
 

@@ -103,13 +103,12 @@ if TYPE_CHECKING:
     "again.",
 )
 @click.option(
-    "--least-rest",
-    metavar="FRACTION",
-    type=options.Range(0, 1),
-    default=0.0,
+    "--rest",
+    type=click.Choice(["auto", "all", "none"]),
+    default="auto",
     show_default=True,
-    help="Leave out what is outside the regions if it has less than this share of the flux in them: in an image "
-    "full of artefacts it is components of those, which a solve would then take for sources.",
+    help="Model outside the regions; auto: as far as the data confirm it. In an image full of artefacts some of it is "
+    "components of those, which a solve would take for sources.",
 )
 @options.overwrite
 @options.machines

@@ -80,6 +80,8 @@ class Peeled:
         Served by a failed solution.
     own : dict of ndarray of complex64, shape (row, chan, corr)
         By direction: data without all else, all gains of this direction taken out.
+    residual : ndarray of complex, shape (row, chan, corr)
+        Data minus everything with its gains.
     sums : Sums
         Scores of its unflagged data.
     contributions, unsolved : dict of ndarray of complex, shape (row, chan, corr)
@@ -90,6 +92,7 @@ class Peeled:
     corrected: NDArray[np.complex64]
     failed: NDArray[np.bool_]
     own: dict[str, NDArray[np.complex64]]
+    residual: NDArray[np.complexfloating[Any, Any]]
     sums: Sums
     contributions: dict[str, NDArray[np.complex128]]
     unsolved: dict[str, NDArray[np.complex128]]
@@ -177,6 +180,7 @@ def peel(
             )
             for label in own
         },
+        residual,
         sums,
         contributions,
         unsolved,

@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_solve, dd_terms
+from peelkit.core import dd_apply, dd_solve, dd_terms
 from peelkit.core.dd_bins import squared, summed
 from peelkit.core.dd_data import Rows, blocks, gather
 from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_heldout import HELD_OUT, Score, hide
 from peelkit.core.dd_measure import Meter
+from peelkit.core.dd_noise import Noise, scales
 from peelkit.core.dd_plan import Plan, check_intervals
 from peelkit.core.dd_terms import TermChoice
 from peelkit.errors import OptionError
@@ -37,13 +38,17 @@ BASE_SNR = 4.0
 # integration and channel for itself, chi-squared 15 of what was held out).
 BASE_EQUATIONS = 4.5
 
-# An interval costs nothing if its score is above the best by no more than this share of it, or by this
-# many times the scatter of the difference; but it does cost something above the second share: what a few
-# integrations alone need makes the scatter as large as the difference.
+# An interval costs nothing if its score is above the best by no more than this share of the noise's, or by
+# this many times the scatter of the difference; but it does cost something above the second share: what a
+# few integrations alone need makes the scatter as large as the difference. Shares of the noise, not of the
+# best: where models are wrong the best is far above the noise, and errors of gains are small beside it.
 COST, SIGMAS, MOST_COST = 0.01, 2.0, 0.03
 
 # Samples (row x channel) that the choice is made on: more would not change it.
 MOST_SAMPLES = 800_000
+
+# Solves with ever longer intervals, at most, until the noise that is left allows them.
+PROBES = 3
 
 # Alternations between G and dE.
 ALTERNATIONS = 8
@@ -98,6 +103,8 @@ class Choice:
         Integrations and channels of the solve that they are made from.
     samples : int
         Cells (row, channel) that were held out.
+    scale : dict of int
+        Data description to the factor that makes its weights 1/sigma^2, by what the first solve left.
     """
 
     terms: tuple[TermChoice, ...]
@@ -105,6 +112,7 @@ class Choice:
     candidates: tuple[Candidate, ...]
     base: tuple[int, int]
     samples: int
+    scale: Mapping[int, float]
 
     @property
     def shortest(self) -> tuple[int, int]:
@@ -136,20 +144,59 @@ def choose(
     part = replace(plan, rows=sample(plan.rows))
     shared = next((term for term in plan.options.terms if term.name == "G"), None)
     base = base_intervals(part, dependent, shared, scale)
-    first = replace(
-        dependent,
-        type="diag_complex",
-        time=f"{base[0]}int" if base[0] else "inf",
-        freq=f"{base[1]}chan" if base[1] else "spw",
-    )
-    probe = replace(part, options=replace(plan.options, terms=(first,), rounds=1))
-
-    groups, _ = dd_solve.solve(
-        probe, scale, extra, progress, name="probe", change=hide, spread=spread
-    )
-    progress.stage("choosing intervals")
+    for _ in range(PROBES):
+        first = replace(
+            dependent,
+            type="diag_complex",
+            time=f"{base[0]}int" if base[0] else "inf",
+            freq=f"{base[1]}chan" if base[1] else "spw",
+        )
+        probe = replace(part, options=replace(plan.options, terms=(first,), rounds=1))
+        groups, _ = dd_solve.solve(
+            probe, scale, extra, progress, name="probe", change=hide, spread=spread
+        )
+        progress.stage("choosing intervals")
+        scale = scales(left(probe, groups), solved=True)
+        # With weights that promised too much the solutions were of noise.
+        longer = base_intervals(part, dependent, shared, scale)
+        if cells(longer, part) <= cells(base, part):
+            break
+        base = longer
     tables = {key: Table.of(one) for key, one in groups.items()}
-    return _decide(plan, part, tables, Score(part, scale, tables), base)
+    return _decide(plan, part, tables, Score(part, scale, tables), base, scale)
+
+
+def cells(interval: tuple[int, int], plan: Plan) -> int:
+    """Integrations times channels of an interval, of which 0 is all."""
+    n_chan, n_time = sizes(plan.rows)
+    return (interval[0] or n_time) * (interval[1] or n_chan)
+
+
+def left(plan: Plan, groups: Mapping[Key, Solutions]) -> dict[int, Noise]:
+    """Noise of what a solve with a part of the data held out leaves of the rest."""
+    noise = {ddid: Noise() for ddid in plan.rows.ddids}
+    samples = 0
+    with ms.opened(plan.rows.info.path) as main:
+        for block in map(hide, blocks(plan.rows, plan.data_column, plan.models, main)):
+            done = dd_apply.peel(
+                block, groups, all_column=plan.all_column, directions=plan.used, subtract=(),
+                gains_needed=plan.peeled,
+            )  # fmt: skip
+            weight = np.where(done.failed[..., None], 0, block.weight)[..., block.hands]
+            samples += int(np.count_nonzero(weight))
+            noise[block.description.id].add(
+                done.residual[..., block.hands], weight, block.series, block.times_s,
+                np.random.default_rng(int(block.rows[0])),
+            )  # fmt: skip
+    solved = sum(
+        2
+        * int(np.count_nonzero(~one.terms[-1].flags[..., 1:]))
+        * min(2, one.terms[-1].gains.shape[-1])
+        for one in groups.values()
+    )
+    for one in noise.values():
+        one.freedom = min(0.9, solved / max(1, 2 * samples))
+    return noise
 
 
 def sample(rows: Rows) -> Rows:
@@ -399,13 +446,19 @@ def _pick(
     difference = (sums - sums[best]) / (2 * max(1, samples))
     sigma = np.sqrt(sums.shape[1]) * difference.std(axis=1)
     excess = score - score[best]
-    allowed = np.clip(SIGMAS * sigma, COST * score[best], MOST_COST * score[best])
+    noise = min(1.0, float(score[best]))
+    allowed = np.clip(SIGMAS * sigma, COST * noise, MOST_COST * noise)
     free = np.flatnonzero(excess <= allowed)
     return int(min(free, key=lambda n: (parameters[int(n)], score[n]))), score, excess, sigma
 
 
 def _decide(
-    plan: Plan, part: Plan, tables: Mapping[Key, Table], score: Score, base: tuple[int, int]
+    plan: Plan,
+    part: Plan,
+    tables: Mapping[Key, Table],
+    score: Score,
+    base: tuple[int, int],
+    scale: Mapping[int, float],
 ) -> Choice:
     by_name = {term.name: term for term in plan.options.terms}
     dependent, shared = by_name["dE"], by_name.get("G")
@@ -484,7 +537,7 @@ def _decide(
     elif with_g and shared is not None:
         terms["G"] = _with_intervals(shared, 0, 0)
     settled = tuple(terms[term.name] for term in plan.options.terms)
-    return Choice(settled, by_direction, tuple(found), base, score.samples)
+    return Choice(settled, by_direction, tuple(found), base, score.samples, scale)
 
 
 def _multiples(base: int, n: int) -> list[int]:

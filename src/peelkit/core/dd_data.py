@@ -202,6 +202,14 @@ class Block:
         """Correlations that carry Stokes I."""
         return ms.parallel_hands(self.description.correlations)
 
+    @property
+    def series(self) -> NDArray[np.int64]:
+        """One number for each baseline and scan, shape (row,)."""
+        most = int(self.antenna2.max(initial=0)) + 1
+        return (
+            self.scans * (int(self.antenna1.max(initial=0)) + 1) + self.antenna1
+        ) * most + self.antenna2
+
 
 @dataclass(frozen=True)
 class Place:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,78 +26,8 @@ OWN = (PEEL, BORROW)
 # Reason of what the user decided.
 ASKED = "as asked for with --decide"
 
-# The weights are believed unless the scatter from one integration to the next is this far from
-# what they promise. The scatter also has what the atmosphere does meanwhile, so that it may well be
-# larger; it cannot be smaller.
-SCATTER_BELOW = 0.7
-SCATTER_ABOVE = 5.0
-
 # Least total S/N of a source that is subtracted at all.
 DETECTED = 5.0
-
-# Values of one chunk that go into the estimate of the noise.
-SAMPLES = 20_000
-
-# Median of |z|^2 for complex z with unit variance of each component.
-MEDIAN_CHI2 = 2 * math.log(2)
-
-
-@dataclass
-class Noise:
-    """Scatter between integrations in units of what the weights promise, for one data description."""
-
-    values: list[NDArray[np.float64]] = field(default_factory=list)
-
-    @property
-    def ratio(self) -> float:
-        """Scatter over promise; NaN where nothing could be compared."""
-        values = np.concatenate(self.values) if self.values else np.empty(0)
-        # Fields of less than three integrations have no second differences.
-        return math.sqrt(float(np.median(values)) / MEDIAN_CHI2) if values.size else math.nan
-
-    @property
-    def weight_scale(self) -> float:
-        """Factor that makes the weights 1/sigma^2; 1 if they are believed."""
-        ratio = self.ratio
-        if not math.isfinite(ratio) or ratio <= 0 or SCATTER_BELOW <= ratio <= SCATTER_ABOVE:
-            return 1.0
-        return ratio**-2
-
-
-def scatter(
-    residual: NDArray[np.complexfloating[Any, Any]],
-    weight: NDArray[np.floating[Any]],
-    baseline: NDArray[np.int64],
-    times_s: NDArray[np.float64],
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """``|z|^2`` of second differences in time, in units of the weights.
-
-    ``z = (r_0 - 2 r_1 + r_2) / sqrt(1/w_0 + 4/w_1 + 1/w_2)`` of three successive integrations of a
-    baseline: what changes steadily drops out.
-
-    Parameters
-    ----------
-    residual, weight : ndarray, shape (row, chan, hand)
-        Data minus model, and weights, 0 where flagged.
-    baseline : ndarray of int, shape (row,)
-        One number for each baseline, field and scan.
-    times_s : ndarray, shape (row,)
-        TIME.
-    """
-    order = np.lexsort((times_s, baseline))
-    same = (baseline[order][2:] == baseline[order][:-2]).nonzero()[0]
-    if same.size == 0:
-        return np.empty(0)
-    n_values = residual.shape[1] * residual.shape[2]
-    most = max(1, SAMPLES // n_values)
-    if same.size > most:
-        same = rng.choice(same, most, replace=False)
-    first, middle, last = order[same], order[same + 1], order[same + 2]
-    good = (weight[first] > 0) & (weight[middle] > 0) & (weight[last] > 0)
-    z = (residual[first] - 2 * residual[middle] + residual[last])[good]
-    variance = 1 / weight[first][good] + 4 / weight[middle][good] + 1 / weight[last][good]
-    return np.asarray(np.abs(z) ** 2 / variance, dtype=np.float64)
 
 
 @dataclass

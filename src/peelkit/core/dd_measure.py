@@ -13,7 +13,8 @@ from peelkit.core import dd_fields, dd_gains, dd_gate, dd_terms
 from peelkit.core.dd_bins import squared
 from peelkit.core.dd_data import Block, blocks
 from peelkit.core.dd_gains import Key
-from peelkit.core.dd_gate import Information, Noise
+from peelkit.core.dd_gate import Information
+from peelkit.core.dd_noise import Noise, scales
 from peelkit.core.dd_plan import Plan
 from peelkit.errors import DataError
 from peelkit.io import ms
@@ -40,7 +41,6 @@ def gate(plan: Plan, progress: Progress) -> tuple[dict[int, Noise], Plan, list[s
         for term in plan.options.terms
         if not term.direction_dependent and term.type != dd_terms.NONE
     }
-    n_antenna = len(info.antennas)
     noise = {ddid: Noise() for ddid in plan.rows.ddids}
     rng = np.random.default_rng(0)
     bad = dict.fromkeys(plan.models, 0)
@@ -51,15 +51,12 @@ def gate(plan: Plan, progress: Progress) -> tuple[dict[int, Noise], Plan, list[s
             for name, model in block.models.items():
                 bad[name] += int(np.count_nonzero(~np.isfinite(model) & ~block.flag))
             residual = (block.data - block.models[plan.all_column])[..., hands]
-            baseline = (block.scans * n_antenna + block.antenna1) * n_antenna + block.antenna2
-            noise[block.description.id].values.append(
-                dd_gate.scatter(residual, weight, baseline, block.times_s, rng)
-            )
+            noise[block.description.id].add(residual, weight, block.series, block.times_s, rng)
             for meter in (*meters.values(), *independent.values()):
                 meter.add(block, plan.rows.axes[block.key])
             progress.advance(block.rows.size)
     _refuse_bad(plan, bad, {label: meter.total for label, meter in meters.items()})
-    scale = {ddid: one.weight_scale for ddid, one in noise.items()}
+    scale = scales(noise, solved=False)
     directions = []
     for d in plan.directions:
         meter = meters[d.label]
@@ -151,15 +148,3 @@ def _refuse_bad(plan: Plan, bad: dict[str, int], total: dict[str, float]) -> Non
             raise DataError(
                 f"{path}: {columns[label]} is zero everywhere in the selected data; predict it again."
             )
-
-
-def weight_words(noise: dict[int, Noise]) -> list[str]:
-    """What to tell of weights that were not believed."""
-    words = []
-    for ddid, one in noise.items():
-        if one.weight_scale != 1.0:
-            words.append(
-                f"data description {ddid}: the weights promise {1 / one.ratio:.3g} times the noise that the "
-                "data show; scaled for the solve by what the data show"
-            )
-    return words

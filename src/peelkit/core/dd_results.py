@@ -14,12 +14,13 @@ from peelkit.core import dd_fields, dd_own, dd_terms
 from peelkit.core.dd_apply import Peeled, Sums
 from peelkit.core.dd_data import Block
 from peelkit.core.dd_gains import Key, Solutions
+from peelkit.core.dd_noise import Noise
 from peelkit.io.gains import TermGains
 
 if TYPE_CHECKING:
     from peelkit.core.dd_auto import Choice
     from peelkit.core.dd_balance import Balance
-    from peelkit.core.dd_gate import Direction, Noise
+    from peelkit.core.dd_gate import Direction
     from peelkit.core.dd_plan import Plan
     from peelkit.core.dd_refine import Refinement
     from peelkit.engines.quartical import Solved
@@ -29,6 +30,9 @@ CREDIBLE_AMPLITUDE = (0.1, 10.0)
 
 # Phases of neighbouring intervals that differ by more than this are not one curve [deg].
 PHASE_JUMP_DEG = 60.0
+
+# Chi-squared above that of the noise by this factor is told.
+WARN_LEFT = 1.5
 
 # Above these shares the user is told, and above the second the answer is no.
 WARN_SHARE, REFUSE_SHARE = 0.05, 0.5
@@ -45,6 +49,7 @@ class Judgement:
     samples: int = 0
     rows_flagged: int = 0
     refinements: dict[str, Refinement] = field(default_factory=dict)
+    noise: dict[int, Noise] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     refusal: str | None = None
 
@@ -57,6 +62,8 @@ class Judgement:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for label, refinement in other.refinements.items():
             self.refinements[label].merge(refinement)
+        for ddid, noise in other.noise.items():
+            self.noise.setdefault(ddid, Noise()).merge(noise)
 
     def add(self, block: Block, done: Peeled) -> None:
         """Count a block."""
@@ -66,6 +73,10 @@ class Judgement:
         self.flagged_before += int(block.flag.sum())
         self.flagged_new += int(np.count_nonzero(done.failed[:, :, None] & ~block.flag))
         self.rows_flagged += int(block.flag.all(axis=(1, 2)).sum())
+        self.noise.setdefault(block.description.id, Noise()).add(
+            done.residual[..., block.hands], block.weight[..., block.hands],
+            block.series, block.times_s, np.random.default_rng(int(block.rows[0])),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -184,10 +195,16 @@ def judge(plan: Plan, groups: Mapping[Key, Solutions], judged: Judgement) -> Non
                 judged.warnings.append(
                     f"{words}; look at the plots, and use longer --de-time or --de-freq"
                 )
-    if abs(total.reduced(total.solved)) < 0.7:
+    if solved < 0.7:
         judged.warnings.append(
             f"chi-squared {solved:.2g} after the solve is below the noise that the weights promise: the "
             "solutions take up noise, or the weights are too small"
+        )
+    left = solved / _expected(judged)
+    if left > WARN_LEFT:
+        judged.warnings.append(
+            f"chi-squared {solved:.3g} after the solve is {left:.3g} times that of the noise in it: the models do not "
+            "describe the data yet; another round with models of the peeled image may, or self-calibration before"
         )
 
 
@@ -196,6 +213,7 @@ def results(
     groups: Mapping[Key, Solutions],
     judged: Judgement | None,
     noise: Mapping[int, Noise],
+    scale: Mapping[int, float],
     runs: Sequence[Solved],
     balanced: Balance | None = None,
     chosen: Choice | None = None,
@@ -249,7 +267,7 @@ def results(
             "model_only": total.reduced(total.raw),
             "direction_independent": total.reduced(total.independent),
             "solved": total.reduced(total.solved),
-            "noise": _expected(noise),
+            "noise": _expected(judged),
             "samples": int(total.samples),
         },
         "groups": _groups(plan, judged),
@@ -271,7 +289,8 @@ def results(
             {
                 "ddid": ddid,
                 "scatter_over_promise": one.ratio,
-                "scale": one.weight_scale,
+                "scale": scale[ddid],
+                **_noise(judged, ddid, scale[ddid]),
             }
             for ddid, one in noise.items()
         ],
@@ -289,13 +308,20 @@ def results(
     }
 
 
-def _expected(noise: Mapping[int, Noise]) -> float:
-    """Chi-squared of noise alone: 1, or less where the weights promise more noise than there is.
+def _noise(judged: Judgement | None, ddid: int, scale: float) -> dict[str, Any]:
+    """Noise of what is left, over what the weights of the MS promise, and by which difference."""
+    found = judged.noise.get(ddid, Noise()) if judged else Noise()
+    return {
+        "noise_over_promise": found.ratio / math.sqrt(scale),
+        "noise_from": found.kind,
+        "white": found.is_white if found.kind else None,
+    }
 
-    The scatter between integrations is an upper limit: it also has what changes with time.
-    """
-    floors = [min(1.0, one.ratio**2 * one.weight_scale) for one in noise.values() if one.ratio > 0]
-    return float(np.mean(floors)) if floors else 1.0
+
+def _expected(judged: Judgement | None) -> float:
+    """Chi-squared of the noise alone that is in the residual, by the differences in which errors cancel."""
+    found = [one.ratio**2 for one in judged.noise.values() if one.ratio > 0] if judged else []
+    return float(np.mean(found)) if found else 1.0
 
 
 def _refined(judged: Judgement | None, direction: Direction) -> dict[str, Any] | None:

@@ -35,7 +35,8 @@ from peelkit.core import (
 from peelkit.core import dry_run as rehearsal
 from peelkit.core.dd_data import blocks
 from peelkit.core.dd_gains import Key, Solutions
-from peelkit.core.dd_measure import gate, weight_words
+from peelkit.core.dd_measure import gate
+from peelkit.core.dd_noise import scales
 from peelkit.core.dd_plan import Plan, settle
 from peelkit.core.ddsolve_options import DdOptions
 from peelkit.engines import casa as casa_engine
@@ -116,7 +117,8 @@ def _ddsolve(
     spread.see([plan.folder])
     progress.stage("noise, and S/N of each direction")
     noise, plan, weak = gate(plan, progress)
-    warnings = [*weight_words(noise), *weak, *dd_own.left_out(plan)]
+    warnings = [*weak, *dd_own.left_out(plan)]
+    scale = scales(noise, solved=False)
     refusal = None
     runs: list[quartical.Solved] = []
     groups: dict[Key, Solutions] = {}
@@ -130,10 +132,12 @@ def _ddsolve(
         reasons = "; ".join(f"{d.label}: {d.reason}" for d in plan.directions)
         refusal = f"{path}: no direction to peel or subtract ({reasons}); the MS is as it was."
     else:
-        scale = {ddid: one.weight_scale for ddid, one in noise.items()}
         plan = dd_delay.with_start(plan, scale, extra, progress)
         warnings += dd_delay.words(plan)
         plan, chosen = _with_intervals(plan, scale, extra, progress, spread)
+        if chosen is not None:
+            scale = dict(chosen.scale)
+        warnings += weight_words(scale)
         if options.plots and chosen is not None:
             # While QuartiCal has the cores, but for the seconds that it needs to begin.
             plots.begin(plots_intervals.intervals, plan, chosen, plan.folder)
@@ -150,7 +154,7 @@ def _ddsolve(
         refusal = judged.refusal
         if refusal:
             writes = ()
-    results = dd_results.results(plan, groups, judged, noise, runs, balanced, chosen)
+    results = dd_results.results(plan, groups, judged, noise, scale, runs, balanced, chosen)
     results["injected"] = dd_inject.records(injected)
     results["delay_start"] = dd_delay.record(plan)
     warnings += dd_freedom.record(results, plan, groups, chosen)
@@ -184,6 +188,16 @@ def _ddsolve(
     )
 
 
+def weight_words(scale: dict[int, float]) -> list[str]:
+    """What to tell of weights that were not believed."""
+    return [
+        f"data description {ddid}: the weights promise {math.sqrt(factor):.3g} times the noise that the data show; "
+        "they are scaled for the solve"
+        for ddid, factor in scale.items()
+        if factor != 1.0
+    ]
+
+
 # ---------------------------------------------------------------- before the solve
 
 
@@ -210,6 +224,7 @@ def _with_intervals(
             # The gate measured the longest; information adds up.
             time, freq = chosen.by_direction[d.label]
             share = (time or n_time) * (freq or n_chan) / (n_time * n_chan)
+            share *= float(np.mean([chosen.scale[ddid] / scale[ddid] for ddid in scale]))
             d = replace(d, snr_per_solution=d.snr_per_solution * math.sqrt(share))
         directions.append(d)
     log.info("intervals: %s", ", ".join(f"{t.name} {t.time} {t.freq}" for t in chosen.terms))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from peelkit.core.predict_inputs import (
     model_paths,
     mosaic_beam,
 )
+from peelkit.core.predict_rest import Believed, believed
 from peelkit.core.predict_shapes import Choice
 from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import PB_LIMIT, SkyModel, sky_model
@@ -37,6 +38,9 @@ COMMAND = "predict-region"
 
 # Rows of each data description in which the sum of the columns is compared with the whole model.
 CLOSURE_ROWS = 512
+
+# What of the model outside the regions is predicted.
+AUTO, ALL, NONE = "auto", "all", "none"
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,9 @@ class PredictOptions:
         ``ducc`` or ``tclean``.
     pb : Path or None
         Primary beam of a mosaic.
-    least_rest : float
-        Leave out what is outside the regions if it has less than this share of the flux in them.
+    rest : str
+        What is outside the regions: ``auto`` as far as the data confirm it (`peelkit.core.predict_rest`),
+        ``all`` or ``none`` of it.
     overwrite : bool
         Replace columns that exist.
     shape : tuple of str
@@ -81,7 +86,7 @@ class PredictOptions:
     all_column: str | None = None
     predictor: str = "ducc"
     pb: Path | None = None
-    least_rest: float = 0.0
+    rest: str = AUTO
     overwrite: bool = False
     shape: tuple[str, ...] = ()
     datacolumn: str = "auto"
@@ -120,8 +125,8 @@ def predict_region(
         If options, MS, images, regions or machines will not do.
     """
     progress = progress or Progress()
-    if options.least_rest and options.predictor == "tclean":
-        raise OptionError("--least-rest: goes with --predictor ducc only.")
+    if options.rest == NONE and options.predictor == "tclean":
+        raise OptionError("--rest none: goes with --predictor ducc only.")
     if machines.several and options.predictor == "tclean":
         raise OptionError("--workers, --dask-address: go with --predictor ducc only.")
     if ":" in selection.spw:
@@ -162,13 +167,23 @@ def predict_region(
             info, rows, regions=len(parts), columns=len(columns),
             fitted=fitted if options.predictor == "ducc" else 0,
         )  # fmt: skip
-    choices, rest = predict_shapes.choose(
-        info, rows, parts, sky, given, shapes=options.shape, datacolumn=options.datacolumn,
-        predictor=options.predictor, beam=beam,
-        beam_arcsec=predict_shapes.restoring_beam_arcsec(paths, options.image, sky),
-        is_mosaic=pb is not None, progress=progress,
-    )  # fmt: skip
-    left_out = _is_little(rest, choices, options.least_rest)
+
+    def chosen(of: SkyModel) -> tuple[list[Choice], SkyModel]:
+        return predict_shapes.choose(
+            info, rows, parts, of, given, shapes=options.shape, datacolumn=options.datacolumn,
+            predictor=options.predictor, beam=beam,
+            beam_arcsec=predict_shapes.restoring_beam_arcsec(paths, options.image, sky),
+            is_mosaic=pb is not None, progress=progress,
+        )  # fmt: skip
+
+    choices, rest = chosen(sky)
+    found = _believed(info, rows, paths, options, choices, rest, beam, progress)
+    if found.sky.xs.size < rest.xs.size:
+        # Bright sources are fitted without the rest, so once more without what was wrong in it.
+        keep = np.ones(sky.grid.shape, dtype=bool)
+        keep[rest.ys, rest.xs] = False
+        keep[found.sky.ys, found.sky.xs] = True
+        choices, rest = chosen(sky.where(keep))
     warnings = _warnings(sky, rest, models, pb, beam, options)
     if len(models[0].stokes) > 1:
         if options.predictor == "tclean":
@@ -180,12 +195,8 @@ def predict_region(
             f"{models[0].path} has Stokes {','.join(models[0].stokes)}; only I is predicted, the same for both "
             "parallel hands: what is polarised stays in the data"
         )
-    if left_out:
-        warnings.append(
-            f"{rest.flux_jy * 1e3:.4g} mJy outside the regions are less than {options.least_rest:g} of what is in "
-            "them, and left out (--least-rest)"
-        )
-        rest = rest.where(np.zeros(rest.grid.shape, dtype=bool))
+    if found.words:
+        warnings.append(found.words)
     warnings += [choice.warning for choice in choices if choice.warning]
     skies: dict[str, Sky] = {
         part.column: choice.sky for part, choice in zip(parts, choices, strict=True)
@@ -245,7 +256,11 @@ def predict_region(
         ],
         "rest_column": options.rest_column,
         "all_column": options.all_column,
-        "rest": {"flux_jy": rest.flux_jy, "components": int(rest.xs.size)},
+        "rest": {
+            "flux_jy": rest.flux_jy,
+            "components": int(rest.xs.size),
+            "trials": [asdict(trial) for trial in found.trials],
+        },
         "closure": closure,
     }
     return Outcome(
@@ -264,10 +279,28 @@ def default_sidecar(path: Path) -> Path:
     return sidecar.ms_sidecar(path, COMMAND)
 
 
-def _is_little(rest: SkyModel, choices: Sequence[Choice], least: float) -> bool:
-    """Whether what is outside the regions has less than a share of the flux in them."""
-    bright = sum(choice.flux_jy for choice in choices)
-    return rest.xs.size > 0 and rest.flux_jy < least * bright
+def _believed(
+    info: ms.MsInfo,
+    rows: NDArray[np.int64],
+    paths: Sequence[Path],
+    options: PredictOptions,
+    choices: Sequence[Choice],
+    rest: SkyModel,
+    beam: Beam | None,
+    progress: Progress,
+) -> Believed:
+    """The part of the model outside the regions that is predicted."""
+    if options.rest == NONE:
+        return Believed(rest.where(np.zeros(rest.grid.shape, dtype=bool)))
+    image = predict_shapes.restored_image(paths, options.image)
+    # Only a restored image on the model's grid tells what stands out of artefacts.
+    if options.rest == ALL or options.predictor == "tclean" or not rest.xs.size or image is None:
+        return Believed(rest)
+    if image.data.shape != rest.grid.shape:
+        return Believed(rest)
+    column = predict_shapes.data_column(info, options.datacolumn)
+    skies = [choice.sky for choice in choices]
+    return believed(info, rows, column, skies, rest, image, beam=beam, progress=progress)
 
 
 def _pieces(sky: SkyModel, rest: SkyModel, choices: Sequence[Choice]) -> list[Sky]:

@@ -22,7 +22,7 @@ from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import SkyModel, sky_model
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
-from peelkit.io.image import read_image
+from peelkit.io.image import Image, read_image
 from peelkit.io.region import region_mask
 from peelkit.progress import Progress
 
@@ -253,14 +253,14 @@ def choose(
         sources = [Asked(part.label, part.sky, kinds[part.label]) for part in open_ones]
         others = [rest, *(choice.sky for choice in chosen.values())]
         fitted = fit_compact(
-            info, rows, _data_column(info, datacolumn), sources, others,
+            info, rows, data_column(info, datacolumn), sources, others,
             reference_hz=reference_hz, beam=beam, progress=progress,
         )  # fmt: skip
         for part, found in zip(open_ones, fitted, strict=True):
             chosen[part.label] = _fitted(part, found, reference_hz)
     if beam is not None:
         chosen = _beyond_beams(
-            info, rows, _data_column(info, datacolumn), chosen, rest, beam, progress
+            info, rows, data_column(info, datacolumn), chosen, rest, beam, progress
         )
     return [chosen[label] for label in labels], rest
 
@@ -344,7 +344,8 @@ def _only_clean(kinds: Mapping[str, str], given: Given) -> None:
         )
 
 
-def _data_column(info: ms.MsInfo, datacolumn: str) -> str:
+def data_column(info: ms.MsInfo, datacolumn: str) -> str:
+    """Column that sources are fitted to."""
     if datacolumn == "auto":
         datacolumn = "corrected" if "CORRECTED_DATA" in info.columns else "data"
     return info.data_column(datacolumn)
@@ -384,13 +385,20 @@ def _direction_sky(
     return found
 
 
+def restored_image(paths: Sequence[Path], image: Path | None) -> Image | None:
+    """The restored image that was named, or is beside the model; None if there is none with a beam."""
+    beside = image or paths[0].with_name(paths[0].name.replace(".model", ".image"))
+    if beside == paths[0] or not beside.exists():
+        return None
+    found = read_image(beside)
+    return found if found.beam is not None else None
+
+
 def restoring_beam_arcsec(paths: Sequence[Path], image: Path | None, sky: SkyModel) -> float:
     """Major axis of the restoring beam, from the image beside the model, else `BEAM_PIXELS`."""
-    beside = image or paths[0].with_name(paths[0].name.replace(".model", ".image"))
-    if beside != paths[0] and beside.exists():
-        beam = read_image(beside).beam
-        if beam is not None:
-            return beam.major_arcsec
+    restored = restored_image(paths, image)
+    if restored is not None and restored.beam is not None:
+        return restored.beam.major_arcsec
     return BEAM_PIXELS * sky.grid.like.cell_arcsec
 
 

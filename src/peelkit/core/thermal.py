@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core import imagers
-from peelkit.core.dd_gate import Noise, scatter
+from peelkit.core.dd_noise import Noise
 from peelkit.core.image_record import ImageRecord
 from peelkit.core.primary_beam import Beam
 from peelkit.core.skymodel import grid_of
@@ -33,6 +33,9 @@ NATURAL, UNIFORM, BRIGGS = "natural", "uniform", "briggs"
 
 # A mosaic's noise is averaged over about so many points along each side of the image.
 MOSAIC_POINTS = 64
+
+# The scatter may well be larger than the noise; so many times is worth a note.
+NOTED_ABOVE = 5.0
 
 # Rows of each field and spw whose scatter is compared with their weights: the first.
 CHECKED_ROWS = 20_000
@@ -209,14 +212,13 @@ class WeightCheck:
         finite = np.isfinite(data)
         ids = ("FIELD_ID", "SCAN_NUMBER", "ANTENNA1", "ANTENNA2")
         series = rownumbers.series(ms.get(main, name, rows) for name in ids)
-        found = scatter(
+        self.noise.setdefault(ddid, Noise()).add(
             np.where(finite, data, 0),
             np.where(finite, weight, 0.0),
             series,
             ms.get(main, "TIME", rows),
             np.random.default_rng(ddid),
         )
-        self.noise.setdefault(ddid, Noise()).values.append(found)
         self.rows[ddid] = done + rows.size
 
     def scale(self, ddid: int) -> float:
@@ -224,17 +226,17 @@ class WeightCheck:
 
         Less noise than promised cannot be; more can be sources that turn quickly, which stay in the column.
         """
-        noise = self.noise.get(ddid, Noise())
-        return 1 / noise.weight_scale if noise.weight_scale > 1 else 1.0
+        return 1 / self.noise.get(ddid, Noise()).too_much
 
     def notes(self) -> list[str]:
         """What to tell the user: ratios out of the ordinary."""
         said = []
         for description in self.info.data_descriptions:
             noise = self.noise.get(description.id, Noise())
-            if noise.weight_scale == 1:
+            ratio = noise.ratio
+            if noise.too_much == 1 and not ratio > NOTED_ABOVE:
                 continue
-            ratio, spw = noise.ratio, f"{self.info.path.name}: {self.column}, spw {description.spw}"
+            spw = f"{self.info.path.name}: {self.column}, spw {description.spw}"
             if ratio < 1:
                 said.append(
                     f"{spw}: the scatter between integrations is {ratio:.3g} of what the weights promise, "

@@ -19,7 +19,6 @@ imager=tclean           # or wsclean, for one field ('apt install wsclean')
 selfcal_options=''      # such as '--solint inf --solint 30s --refant ea10'
 imaging_options=''      # such as '--imsize 1080 --cell 2arcsec --nterms 2'
 mask_options=''         # for finding the sources, such as '--bright-flux 0.5'
-first_rest=0.1          # in the first round: least share of flux outside the regions that is believed
 predict_options=''      # such as '--shape point'
 ddsolve_options=''      # such as '--de-time 60s --de-freq 2chan --k delay'
 own_nsigma=1.5          # depth of cleaning of an extended bright source, in units of the noise
@@ -153,7 +152,7 @@ before=$final
 best=0
 again=''
 begin=''
-refine="--least-rest $first_rest"
+refine=''
 while [ "$round" -le "$rounds" ] && [ ! -e "$out/undone$round" ]; do
     [ -e "$out/steps$round" ] || steps > "$out/steps$round"
     # Words of the extended sources, whose labels may have blanks: $@.
