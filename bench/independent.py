@@ -1,7 +1,7 @@
 """A Measurement Set with a bright source off axis, by a generator that shares no code with peelkit.
 
 casatools' simulator makes the rows (times, antennas, uvw), and plain numpy the measurement equation. It knows the same regimes of
-errors (`regimes.py`) as `peelkit simulate`, each by another method, and writes its truth in the same form (`peelkit.truth/1`).
+errors (`regimes.py`) as `peelkit simulate`, written anew, and writes its truth in the same form (`peelkit.truth/1`).
 It runs in a process of its own, because casatools and python-casacore do not share one:
 
     python bench/independent.py OUT.ms --regime walk --seed 3
@@ -13,6 +13,7 @@ With ``--fill --sky TRUTH.json`` the MS is there already, and its DATA are repla
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -38,8 +39,6 @@ FIELD = (math.radians(203.077), math.radians(30.4999))
 EPOCH = "2022/01/16"
 SLEW_S = 20.0
 DISH_M, BLOCKAGE_M = 25.0, 3.0
-# Full width at half power of the Gaussian beam: 42 arcmin at 1 GHz, as the VLA's is said to be.
-GAUSSIAN_WIDTH = math.radians(42 / 60) * 1e9
 # Of the R beam from the middle of R and L, in widths of the beam, and where it lies from the antenna's up direction.
 SQUINT, SQUINT_ANGLE = 0.03, math.radians(60)
 SPW_HZ = 128e6
@@ -451,26 +450,26 @@ def voltage(beam: str, l: Floats, m: Floats, freq: Floats) -> Floats:  # noqa: E
     """Voltage pattern at offsets from the beam's centre."""
     radius = np.hypot(l, m)
     if beam == "gaussian":
-        return np.exp(-2 * math.log(2) * (radius * freq / GAUSSIAN_WIDTH) ** 2)
+        return np.exp(-2 * math.log(2) * (radius * freq / beam_width()) ** 2)
     x = np.maximum(math.pi * DISH_M * radius * freq / LIGHT, 1e-9)
     hole = BLOCKAGE_M / DISH_M
     ring = 2 * special.j1(x) / x - hole**2 * 2 * special.j1(hole * x) / (hole * x)
     return ring / (1 - hole**2)
 
 
-def beam_width(beam: str) -> float:
-    """Full width at half power at 1 Hz [rad]."""
-    if beam == "gaussian":
-        return GAUSSIAN_WIDTH
+@functools.cache
+def beam_width() -> float:
+    """Full width at half power of either beam at 1 Hz [rad]."""
     radius = np.linspace(0, 1.5 * LIGHT / DISH_M, 200001)
-    power = voltage(beam, radius, 0 * radius, np.ones(1)) ** 2
-    return 2 * float(np.interp(-0.5, -power, radius))
+    power = voltage("airy", radius, 0 * radius, np.ones(1)) ** 2
+    first = int(np.argmax(power < 0.5))
+    return 2 * float(np.interp(-0.5, -power[first - 1 : first + 1], radius[first - 1 : first + 1]))
 
 
-def squint(rows: Rows, beam: str, none: bool) -> Floats:
+def squint(rows: Rows, none: bool) -> Floats:
     """Offset of the R beam (time, 2), times the frequency."""
     angle = rows.parallactic + SQUINT_ANGLE
-    size = 0.0 if none else SQUINT * beam_width(beam)
+    size = 0.0 if none else SQUINT * beam_width()
     return size * np.stack([np.sin(angle), np.cos(angle)], axis=1)
 
 
@@ -486,7 +485,7 @@ def write_data(
         for key in ("l", "m", "flux_jy", "spectral_index")
     )
     n1 = np.sqrt(1 - l**2 - m**2) - 1
-    offset = squint(rows, beam, asked.no_squint)
+    offset = squint(rows, asked.no_squint)
     pointing = errors["pointing_arcsec"] * ARCSEC
     noise = 0.0 if "noise" in asked.without else asked.noise
     main_table = table()
@@ -568,7 +567,7 @@ def write_truth(
             "hands": ["R", "L"],
             "times_s": rows.time.tolist(),
             **{name: value.round(9).tolist() for name, value in errors.items()},
-            "squint_arcsec": (squint(rows, beam, asked.no_squint) / REFERENCE_HZ / ARCSEC).tolist(),
+            "squint_arcsec": (squint(rows, asked.no_squint) / REFERENCE_HZ / ARCSEC).tolist(),
         },
         "noise_jy": noise_jy,
         "rms_thermal_jy_beam": noise_jy / math.sqrt(visibilities),
