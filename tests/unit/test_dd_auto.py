@@ -228,6 +228,13 @@ def test_a_compact_source_without_gains_of_its_own_keeps_its_model_for_the_next_
     assert dd_results._refined(judged, SimpleNamespace(label="B", model=None)) is None
 
 
+def test_solves_that_did_not_converge_are_told() -> None:
+    done, not_done = (SimpleNamespace(converged=np.full((2, 2), share)) for share in (1.0, 0.33))
+    assert not dd_results.convergence_words({"G": [done]})
+    (words,) = dd_results.convergence_words({"G": [done], "dE": [not_done, not_done]})
+    assert words.startswith("dE: 33 % of the solves converged")
+
+
 def test_a_label_is_a_part_of_a_files_name() -> None:
     assert plots.file_label("3C 84/NGC 1275") == "3C_84_NGC_1275"
     assert plots.file_label("B1.5-x+y_z") == "B1.5-x+y_z"

@@ -100,7 +100,7 @@ def _decisions(
 )  # fmt: skip
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=2, show_default=True,
-    help="Rounds through all terms.",
+    help="Rounds through all terms, at least; three times as many, and again, until they converge or chi-squared settles.",
 )  # fmt: skip
 @click.option(
     "--iterations", type=click.IntRange(min=1), default=25, show_default=True,

@@ -34,6 +34,9 @@ PHASE_JUMP_DEG = 60.0
 # Chi-squared above that of the noise by this factor is told.
 WARN_LEFT = 1.5
 
+# Below this share of solves that converged the user is told.
+WARN_CONVERGED = 0.9
+
 # Above these shares the user is told, and above the second the answer is no.
 WARN_SHARE, REFUSE_SHARE = 0.05, 0.5
 
@@ -195,6 +198,7 @@ def judge(plan: Plan, groups: Mapping[Key, Solutions], judged: Judgement) -> Non
                 judged.warnings.append(
                     f"{words}; look at the plots, and use longer --de-time or --de-freq"
                 )
+    judged.warnings += convergence_words(_by_term(groups))
     if solved < 0.7:
         judged.warnings.append(
             f"chi-squared {solved:.2g} after the solve is below the noise that the weights promise: the "
@@ -206,6 +210,19 @@ def judge(plan: Plan, groups: Mapping[Key, Solutions], judged: Judgement) -> Non
             f"chi-squared {solved:.3g} after the solve is {left:.3g} times that of the noise in it: the models do not "
             "describe the data yet; another round with models of the peeled image may, or self-calibration before"
         )
+
+
+def convergence_words(terms: Mapping[str, Sequence[TermGains]]) -> list[str]:
+    """What to tell of terms whose solves did not converge."""
+    shares = {
+        name: float(np.mean([np.mean(one.converged) for one in found]))
+        for name, found in terms.items()
+    }
+    return [
+        f"{name}: {100 * share:.0f} % of the solves converged; more --iterations or longer intervals may help"
+        for name, share in shares.items()
+        if share < WARN_CONVERGED
+    ]
 
 
 def results(

@@ -35,7 +35,7 @@ class DdOptions:
     refant : str
         Reference antennas by name or id, in order of preference.
     rounds, iterations : int
-        Rounds through all terms, and iterations of each in a round.
+        Rounds through all terms, at least, and iterations of each in a round.
     min_snr : float
         Least S/N of a dE solution.
     decisions : dict of str

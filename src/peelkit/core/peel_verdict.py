@@ -17,6 +17,10 @@ FLUX_SHARE, FLUX_SIGMA = 0.02, 3.0
 MEDIAN_ERROR = 1.2533
 # Data that were held out of the solve are described worse than those in it by more than this share.
 HELD_OUT_SHARE = 0.2
+# Fluxes that change by more than this share from one round to the next are not settled.
+SETTLED_SHARE = 0.03
+# Chi-squared above that of the noise by this factor leaves artefacts above it in the image.
+NOISE_FACTOR = 1.5
 # An injected source loses more than this share.
 SUPPRESSED_SHARE = 0.05
 
@@ -70,6 +74,16 @@ def judge(
     if rise > GLOBAL_RISE:
         worse.append(f"the global rms rose by {100 * rise:.3g} %")
     held_out = _held_out(solve)
+    over_noise = solve["chi2"]["solved"] / solve["chi2"].get("noise", 1.0)
+    settled = _settled(pair)
+    unfinished = (
+        [
+            f"the solve leaves {over_noise:.3g} times the chi-squared of the noise: models and gains do not describe the "
+            "data yet"
+        ]
+        if over_noise > NOISE_FACTOR
+        else []
+    )
     injected = [
         {"flux_jy": one["flux_jy"], "suppression": one["suppression"], "sigma": one["sigma"]}
         for one in solve.get("injected") or ()
@@ -78,6 +92,7 @@ def judge(
         *worse,
         *_left(after["regions"]),
         *_fluxes(pair),
+        *unfinished,
         *(
             f"{one['direction']}: data held out of the solve have chi-squared {one['chi2_held_out']:.3g}, those in it "
             f"{one['chi2_fitted']:.3g}"
@@ -102,7 +117,9 @@ def judge(
         "local_rms_over_thermal": over,
         "chi2_before": solve["chi2"]["direction_independent"],
         "chi2_after": solve["chi2"]["solved"],
-        "chi2_over_noise": solve["chi2"]["solved"] / solve["chi2"].get("noise", 1.0),
+        "chi2_over_noise": over_noise,
+        "fluxes_settled": settled,
+        "finished": not worse and not unfinished and settled is not False,
         "held_out": held_out,
         "injected": injected,
         "verdict": verdict,
@@ -146,6 +163,15 @@ def _fluxes(pair: Mapping[str, Any]) -> list[str]:
         f"the other sources have {median:.3g} times the flux they had before ({count} compared): one of "
         "the two images has them wrong"
     ]
+
+
+def _settled(pair: Mapping[str, Any]) -> bool | None:
+    """Whether the other sources have the flux they had before; None where too few are compared."""
+    count, median = pair["sources_compared"], pair["flux_ratio_median"]
+    if count < 3 or median is None:
+        return None
+    error = MEDIAN_ERROR * (pair["flux_ratio_scatter"] or 0.0) / math.sqrt(count)
+    return bool(abs(median - 1) - error <= SETTLED_SHARE)
 
 
 def _held_out(solve: Mapping[str, Any]) -> list[dict[str, Any]]:

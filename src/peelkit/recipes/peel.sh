@@ -197,18 +197,21 @@ while [ "$round" -le "$rounds" ] && [ ! -e "$out/undone$round" ]; do
     fi
     [ "$refused" -eq 0 ] || exit "$refused"
     best=$round
+    # Not the last as long as something is known to be left.
+    last=yes
+    ! grep -q '"finished": false' "$out/fall$round.json" || last=no
     fall=$(figure local_rms_fell_by "$out/fall$round.json")
     over=$(figure local_rms_over_thermal "$out/fall$round.json")
-    if holds "$fall < $least_fall"; then
+    if [ $last = yes ] && holds "$fall < $least_fall"; then
         echo "== round $round brought the local rms down by $(short "$fall"), less than $least_fall: it is the last"
         break
     fi
     left=$(figure chi2_over_noise "$out/fall$round.json")
-    if holds "$left <= $enough_chi2"; then
+    if [ $last = yes ] && holds "$left <= $enough_chi2"; then
         echo "== the solve leaves $(short "$left") times the chi-squared of noise: round $round is the last"
         break
     fi
-    if holds "$over <= $enough"; then
+    if [ $last = yes ] && holds "$over <= $enough"; then
         echo "== the local rms is $(short "$over") times the thermal noise: round $round is the last"
         break
     fi
@@ -249,6 +252,12 @@ step stats \
     --regions "$regions" --plot "$out/stats.png" --csv "$out/stats.csv" \
     --sidecar "$out/stats.json" $stats_options
 
+if grep -q '"finished": false' "$out/fall$best.json"; then
+    echo "$peeled: better than $final, but not what it could be: see '== fall$best' above; more rounds (rounds=$rounds)," \
+        "regions for other bright sources or better self-calibration may mend it" >&2
+    status=5
+fi
 echo "== $best rounds; the peeled data are in PEELED_DATA of $ms ('peelkit undo --forget' frees what is kept)"
 echo "== images: $images $peeled"
 echo "== plots: $out/stats*.png $out/solutions$best/*.png $out/selfcal/*.png"
+exit "${status:-0}"
