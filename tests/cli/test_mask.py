@@ -186,7 +186,7 @@ def test_the_bright_source_with_artefacts_is_marked_and_gets_the_regions(folder,
     assert island_at(found, *SECOND[:2])["rms_ratio"] < 1.5  # 2 Jy, and quiet around it
     image = read_image(folder / "field.fits")
     for name in ("out.mask.crtf", "out.mask.reg"):
-        (region,) = read_regions(out.with_name(name))
+        (region,) = read_regions(out.with_name(name), image)
         assert region.label == "BRIGHT_1"
         inside = region_mask(region, image)
         labels = read_image(out).data.astype(bool)
@@ -200,7 +200,7 @@ def test_regions_of_all_label_by_flux_and_number(folder, out, tmp_path):
         folder / "field.fits", out, "--regions-of", "all", "--regions", tmp_path / "my.reg",
         "--artefact-ratio", 0,
     )  # fmt: skip
-    regions = read_regions(tmp_path / "my.reg")
+    regions = read_regions(tmp_path / "my.reg", read_image(folder / "field.fits"))
     assert [region.label for region in regions][:3] == ["BRIGHT_1", "BRIGHT_2", "BRIGHT_3"]
     fluxes = [one["flux_jy"] for label in ("BRIGHT_1", "BRIGHT_2", "BRIGHT_3")
               for one in found["islands"] if one["label"] == label]  # fmt: skip

@@ -246,7 +246,7 @@ def test_a_weak_source_left_out_rises_and_an_artefact_falls(invoke, tmp_path: Pa
     # It is in no model.
     model = read_image(tmp_path / "weak.selfcal" / "final.model")
     left_out = np.zeros(model.data.shape, dtype=bool)
-    for region in read_regions(tmp_path / "weak.crtf"):
+    for region in read_regions(tmp_path / "weak.crtf", model):
         left_out |= region_mask(region, model)
     assert left_out.any() and not model.data[left_out].any()
     assert model.data.sum() == pytest.approx(1.0, abs=0.05)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.coordinates import FK4, FK5, Galactic, SkyCoord
+from astropy.coordinates import FK4, FK5, ICRS, Galactic, SkyCoord
 from astropy.io import fits
 from astropy.time import Time
 from regions import (
@@ -16,6 +16,7 @@ from regions import (
     Regions,
 )
 
+from makeimage import make_image
 from peelkit.errors import DataError
 from peelkit.io.image import read_image
 from peelkit.io.region import LabelledRegion, read_regions, region_mask, write_regions
@@ -24,9 +25,10 @@ from peelkit.io.region import LabelledRegion, read_regions, region_mask, write_r
 CENTRE_B1950 = (186.63885, 2.32437)
 CELL = 0.1
 SIZE = 512
+VLA = FK4(equinox="B1950", obstime=Time(1979.9, format="byear"))
 
 
-def make_image(path, *, frame="B1950_VLA", centre=CENTRE_B1950):
+def save_image(path, *, frame="B1950_VLA", centre=CENTRE_B1950):
     header = fits.Header()
     names = ("GLON", "GLAT") if frame == "GALACTIC" else ("RA--", "DEC-")
     for axis in (1, 2):
@@ -47,14 +49,14 @@ def make_image(path, *, frame="B1950_VLA", centre=CENTRE_B1950):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    return make_image(tmp_path_factory.mktemp("region") / "b1950.fits")
+    return save_image(tmp_path_factory.mktemp("region") / "b1950.fits")
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """North up, ICRS, at declination 60: where cos(dec) matters."""
     path = tmp_path_factory.mktemp("region") / "icrs.fits"
-    return make_image(path, frame="ICRS", centre=(150.0, 60.0))
+    return save_image(path, frame="ICRS", centre=(150.0, 60.0))
 
 
 def save(tmp_path, text, name="r.crtf"):
@@ -71,7 +73,7 @@ def moments(mask):
 
 
 def mask_of(text, image, tmp_path, name="r.crtf"):
-    regions = read_regions(save(tmp_path, text, name))
+    regions = read_regions(save(tmp_path, text, name), image)
     assert len(regions) == 1
     return region_mask(regions[0], image)
 
@@ -235,7 +237,7 @@ def test_labels_survive_in_both_formats(tmp_path):
         'ellipse [[10h00m00s, +60d00m10s], [3arcsec, 2arcsec], 30deg,] coord=ICRS, label="B"\n'
         "poly [[150deg,60deg],[150.01deg,60deg],[150deg,60.01deg],]\n"
     )
-    found = read_regions(save(tmp_path, crtf))
+    found = read_regions(save(tmp_path, crtf), make_image())
     assert [region.label for region in found] == ["3C 286, core", "B", ""]
     assert [region.number for region in found] == [1, 2, 3]
     ds9 = (
@@ -246,14 +248,14 @@ def test_labels_survive_in_both_formats(tmp_path):
         'ellipse(10:00:00,+60:00:10,3",2",30) # text={B}\n'
         "polygon(150,60,150.01,60,150,60.01,)\n"
     )
-    found = read_regions(save(tmp_path, ds9, "r.reg"))
+    found = read_regions(save(tmp_path, ds9, "r.reg"), make_image())
     assert [region.label for region in found] == ["3C 286; core", "B", ""]
 
 
 def test_a_crtf_file_without_header_keeps_its_first_region(tmp_path):
     text = "".join(f"circle [[{ra}deg, 60deg], 3arcsec] coord=ICRS\n" for ra in (150, 151))
     for name in ("r.crtf", "r.txt"):
-        assert len(read_regions(save(tmp_path, text, name))) == 2
+        assert len(read_regions(save(tmp_path, text, name), make_image())) == 2
 
 
 SKY = SkyCoord(150.001, 60.002, unit="deg")
@@ -276,7 +278,7 @@ FOUR = [
 def test_written_regions_are_read_back_by_us_and_by_the_regions_package(plain, tmp_path, name):
     path = tmp_path / name
     write_regions(path, FOUR)
-    ours = read_regions(path)
+    ours = read_regions(path, plain)
     theirs = Regions.read(path, format="crtf" if name.endswith("crtf") else "ds9")
     assert [region.label for region in ours] == [region.label for region in FOUR]
     assert len(theirs) == len(FOUR)
@@ -306,7 +308,7 @@ def test_regions_in_other_frames_are_written_in_icrs_at_the_same_pixels(plain, t
         EllipseSkyRegion(at, width=4 * u.arcsec, height=10 * u.arcsec, angle=35 * u.deg), "G"
     )
     write_regions(tmp_path / name, [region])
-    after = region_mask(read_regions(tmp_path / name)[0], plain)
+    after = region_mask(read_regions(tmp_path / name, plain)[0], plain)
     before = region_mask(region, plain)
     assert np.sum(after != before) <= 0.005 * before.sum()
     assert isinstance(after, np.ndarray)
@@ -322,7 +324,8 @@ C = "circle [[150deg, 60deg], 3arcsec]"
     [
         ("", "no region in this file"),
         ("#CRTFv0\n# nothing\n", "no region in this file"),
-        (f"{C}\n", r"region 1 \(circle\): no frame; add coord=ICRS"),
+        ("point [[150deg, 60deg]] coord=ICRS", "no region in this file"),
+        ("circle [[150deg, 60deg], 1e400deg] coord=ICRS", "a number that is not finite"),
         (f"{C} coord=MARS", "frame 'MARS'; use one of"),
         (f"-{C} coord=ICRS", "an exclusion"),
         (
@@ -352,7 +355,7 @@ C = "circle [[150deg, 60deg], 3arcsec]"
 )
 def test_bad_crtf_is_refused_by_name(tmp_path, text, message):
     with pytest.raises(DataError, match=message) as caught:
-        read_regions(save(tmp_path, text))
+        read_regions(save(tmp_path, text), make_image())
     assert "r.crtf" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -362,8 +365,8 @@ def test_bad_crtf_is_refused_by_name(tmp_path, text, message):
     [
         ('circle(150,60,3")', "coordinate frame was not found"),
         ("physical\ncircle(150,60,3)", "physical"),
-        ("fk5\npoint(150,60)", "a point is no area"),
-        ("fk5\nline(150,60,151,60)", "a line is no area"),
+        ("fk5\npoint(150,60)", "no region in this file"),
+        ("fk5\nline(150,60,151,60)", "no region in this file"),
         ('fk5\nannulus(150,60,1",2")', "circleannulus is no area"),
         ('fk5\n-circle(150,60,3")', "an exclusion"),
         ('fk5\ncircle(150,60,3")\ncircle(150,60,3")', "region 2: the same as region 1"),
@@ -374,19 +377,19 @@ def test_bad_crtf_is_refused_by_name(tmp_path, text, message):
 )
 def test_bad_ds9_is_refused_by_name(tmp_path, text, message):
     with pytest.raises(DataError, match=message) as caught:
-        read_regions(save(tmp_path, text, "r.reg"))
+        read_regions(save(tmp_path, text, "r.reg"), make_image())
     assert "r.reg" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_files_that_are_no_text_are_refused(tmp_path):
     with pytest.raises(DataError, match="no such region file"):
-        read_regions(tmp_path / "none.crtf")
+        read_regions(tmp_path / "none.crtf", make_image())
     with pytest.raises(DataError, match="no region file"):
-        read_regions(tmp_path)
+        read_regions(tmp_path, make_image())
     (tmp_path / "x.reg").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(DataError, match="not text"):
-        read_regions(tmp_path / "x.reg")
+        read_regions(tmp_path / "x.reg", make_image())
 
 
 @pytest.mark.parametrize("ra", [150.5, 330.0])
@@ -395,7 +398,7 @@ def test_a_region_outside_the_image_is_refused_by_name(plain, tmp_path, ra):
     dec = 60 if ra < 180 else -60
     path = save(tmp_path, f"circle [[{ra}deg, {dec}deg], 3arcsec] coord=ICRS, label='far'")
     with pytest.raises(DataError, match=r"r\.crtf: region 1 \(far\): .*outside .*icrs\.fits"):
-        region_mask(read_regions(path)[0], plain)
+        region_mask(read_regions(path, plain)[0], plain)
 
 
 def test_regions_are_written_whole_or_not_at_all(tmp_path):
@@ -408,7 +411,132 @@ def test_regions_are_written_whole_or_not_at_all(tmp_path):
         write_regions(path, [LabelledRegion(FOUR[0].shape, "it's")], overwrite=True)
     assert path.read_text() == "mine"
     write_regions(path, FOUR, overwrite=True)
-    assert len(read_regions(path)) == 4
+    assert len(read_regions(path, make_image())) == 4
     with pytest.raises(DataError, match=r"\.crtf for CASA"):
         write_regions(tmp_path / "out.txt", FOUR)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["out.crtf"]
+
+
+# --- frames of the image ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frame", [FK5(), ICRS(), Galactic(), FK4(), VLA])
+def test_crtf_without_coord_is_in_the_frame_of_the_image(tmp_path, frame):
+    # CASA 6.7: imstat puts a circle at CRVAL, in no frame, onto CRPIX of images in all of these. With coord=J2000
+    # it is thousands of pixels away in a B1950 image.
+    image = make_image(size=600, centre=(186.6, 2.3), frame=frame)
+    text = "#CRTFv0\ncircle[[186.6deg, 2.3deg], 10arcsec]\n"
+    found = moments(mask_of(text, image, tmp_path))
+    assert found[0] == pytest.approx(math.pi * 10**2, rel=0.04)
+    assert found[1:3] == pytest.approx([300, 300], abs=0.1)
+
+
+# --- pixels -------------------------------------------------------------------------------------
+
+
+def on_the_sky(image, inside):
+    """Pixels whose offset (east, north) [arcsec] from the middle of the image is ``inside``."""
+    ny, nx = image.data.shape
+    centre = image.sky(nx / 2, ny / 2)
+    rows, columns = np.mgrid[0:ny, 0:nx]
+    there = image.sky(columns.ravel(), rows.ravel())
+    east, north = (offset.arcsec.reshape(ny, nx) for offset in centre.spherical_offsets_to(there))
+    return inside(east, north)
+
+
+def turned(east, north, deg):
+    """Along a position angle, and across it."""
+    turn = math.radians(deg)
+    return (
+        east * math.sin(turn) + north * math.cos(turn),
+        east * math.cos(turn) - north * math.sin(turn),
+    )
+
+
+@pytest.mark.parametrize("cells", [(1.0, 1.0), (0.5, 2.0), (2.0, 0.7)])
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ("circle [[{c}], 40arcsec]", lambda e, n: np.hypot(e, n) < 40),
+        (
+            "ellipse [[{c}], [60arcsec, 20arcsec], 35deg]",
+            lambda e, n: np.hypot(*np.divide(turned(e, n, 35), [[[60]], [[20]]])) < 1,
+        ),
+        (
+            "rotbox [[{c}], [30arcsec, 90arcsec], 35deg]",
+            lambda e, n: np.all(np.abs(turned(e, n, 35)) < [[[45]], [[15]]], axis=0),
+        ),
+        (
+            "centerbox [[{c}], [30.6arcsec, 90.7arcsec]]",
+            lambda e, n: (np.abs(e) < 15.3) & (np.abs(n) < 45.35),
+        ),
+    ],
+)
+def test_shapes_are_those_on_the_sky_whatever_the_pixels(tmp_path, cells, text, inside):
+    image = make_image(size=300, cells=cells)
+    # A little beside the middle of a pixel, so that none is on the rim.
+    text = text.format(c="150deg, 60.00001deg") + " coord=ICRS"
+    found = mask_of(text, image, tmp_path)
+    truth = on_the_sky(image, lambda e, n: inside(e, n - 0.036))
+    assert truth.sum() > 1000
+    assert (found != truth).sum() <= 0.003 * truth.sum()
+
+
+PIXELS = "image\ncircle(101,51,20) # text={A}\n"
+
+
+def test_regions_in_pixels_say_where_they_fell(tmp_path, caplog):
+    image = make_image(path="sky.fits")
+    with caplog.at_level("WARNING"):
+        read_regions(save(tmp_path, PIXELS, "b.reg"), image)
+    at = image.sky(100, 50).to_string("hmsdms", precision=2)
+    assert f"b.reg: in pixels, which are taken for those of sky.fits: A is at {at}" in caplog.text
+    with caplog.at_level("WARNING"):
+        caplog.clear()
+        read_regions(save(tmp_path, C + " coord=ICRS"), image)
+    assert not caplog.text
+
+
+def test_regions_in_pixels_stay_where_they_are_on_the_sky_of_their_image(tmp_path):
+    own, finer = make_image(size=200, path="own.fits"), make_image(size=200, cells=(0.5, 0.5))
+    (region,) = read_regions(save(tmp_path, "image\ncircle(111,91,20)\n", "b.reg"), own)
+    found = moments(region_mask(region, finer))
+    # Ten pixels beside the middle are twenty of half the size.
+    assert found[0] == pytest.approx(4 * math.pi * 20**2, rel=0.02)
+    assert found[1:3] == pytest.approx([120, 80], abs=0.3)
+    assert region_mask(region, own)[90, 110] and not region_mask(region, own)[80, 120 + 15]
+
+
+def test_a_bare_number_of_ds9_needs_no_memory_and_is_refused(plain, tmp_path):
+    # 60 degrees are 2e6 pixels: a mask of that circle would take 16 TB.
+    path = save(tmp_path, "fk5\ncircle(10:00:00,+60:00:00,60) # text={A}\n", "r.reg")
+    with pytest.raises(
+        DataError, match=r"\(A\): 120 deg wide, where all of .* is 0.0142 deg; DS9 takes"
+    ) as caught:
+        region_mask(read_regions(path, plain)[0], plain)
+    assert 'write 60" for arcsec' in str(caught.value)
+    # The whole image may be meant.
+    whole = save(tmp_path, f"box [[0pix, 0pix], [{SIZE - 1}pix, {SIZE - 1}pix]]")
+    assert region_mask(read_regions(whole, plain)[0], plain).all()
+
+
+def test_what_has_no_area_is_left_out_beside_what_has(plain, tmp_path, caplog):
+    crtf = (
+        "#CRTFv0\n"
+        f"{C} coord=ICRS\n"
+        "line [[150deg, 60deg], [150.1deg, 60deg]] coord=ICRS\n"
+        "polyline [[150deg, 60deg], [150.1deg, 60deg], [150deg, 61deg]] coord=ICRS\n"
+        "point [[150deg, 60deg]] coord=ICRS\n"
+        "symbol [[150deg, 60deg], .] coord=ICRS\n"
+    )
+    ds9 = (
+        'fk5\ncircle(150,60,3")\npoint(150,60) # point=x\nline(150,60,151,60)\npolyline(150,60,151,61,152,60)\n'
+        'segment(150,60,151,61)\nvector(150,60,3",45)\nruler(150,60,151,61)\ncompass(150,60,15")\n'
+        "text(150,60) # text={a}\n"
+    )
+    for text, name, left in ((crtf, "r.crtf", 4), (ds9, "r.reg", 8)):
+        caplog.clear()
+        with caplog.at_level("WARNING"):
+            (region,) = read_regions(save(tmp_path, text, name), plain)
+        assert region_mask(region, plain).sum() > 2000
+        assert len([line for line in caplog.messages if line.endswith("left out.")]) == left

@@ -10,6 +10,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 
+from makeimage import make_image
 from makems import MsRecipe, make_ms
 from peelkit.core import around
 from peelkit.engines.casa import Imaging
@@ -31,15 +32,15 @@ def regions(tmp_path: Path) -> Path:
 
 
 def test_a_region_is_picked_by_its_label_before_its_number(regions: Path) -> None:
-    assert around.pick(f"{regions}:NORTH")[1].number == 1
-    assert around.pick(f"{regions}:2")[1].number == 2
-    assert around.pick(f"{regions}:1")[1].number == 2  # its label
+    assert around.pick(f"{regions}:NORTH", make_image())[1].number == 1
+    assert around.pick(f"{regions}:2", make_image())[1].number == 2
+    assert around.pick(f"{regions}:1", make_image())[1].number == 2  # its label
     with pytest.raises(DataError, match=r"2 regions \(NORTH, 1\); name one, .*two.crtf:NORTH"):
-        around.pick(str(regions))
+        around.pick(str(regions), make_image())
     with pytest.raises(DataError, match="no region 'WEST'; there are NORTH, 1, numbered from 1"):
-        around.pick(f"{regions}:WEST")
+        around.pick(f"{regions}:WEST", make_image())
     with pytest.raises(DataError, match="no such region file"):
-        around.pick("absent.crtf:1")
+        around.pick("absent.crtf:1", make_image())
 
 
 @pytest.mark.parametrize(("label", "side"), [("NORTH", 128), ("2", 64)])

@@ -87,9 +87,9 @@ def test_gaussian_peak_falls_back_beside_blank_and_negative_pixels():
 
 def test_peak_near_takes_the_source_and_not_the_flank_of_a_brighter_one():
     image = with_sources(blank(), [(100, 100, 1.0), (130, 100, 10.0)])
-    assert peak_near(image, 101, 99, radius_pixels=5)[:2] == pytest.approx((100, 100), abs=0.01)
-    assert peak_near(image, 124, 100, radius_pixels=4) is None
-    assert peak_near(image, 900, 100, radius_pixels=5) is None
+    assert peak_near(image, 101, 99, radius_cells=5)[:2] == pytest.approx((100, 100), abs=0.01)
+    assert peak_near(image, 124, 100, radius_cells=4) is None
+    assert peak_near(image, 900, 100, radius_cells=5) is None
 
 
 def test_sources_of_a_known_field_are_found_with_position_and_flux():

@@ -9,6 +9,7 @@ from astropy.coordinates import ICRS
 from astropy.wcs import WCS
 from scipy.ndimage import gaussian_filter
 
+from makeimage import make_image
 from peelkit.core.artefacts import classify, surroundings
 from peelkit.core.islands import (
     above,
@@ -18,7 +19,7 @@ from peelkit.core.islands import (
     shaped,
     threshold_mask,
 )
-from peelkit.core.mask_regions import enclosing_ellipses
+from peelkit.core.mask_regions import ellipse_region, enclosing_ellipses
 from peelkit.core.measure import robust_rms
 from peelkit.errors import DataError
 from peelkit.io.image import Beam, Image
@@ -251,7 +252,7 @@ def test_the_enclosing_ellipse_holds_every_pixel_and_is_tight():
     across = -(columns - 40) * math.sin(turn) + (rows - 35) * math.cos(turn)
     labels = ((along / 25) ** 2 + (across / 8) ** 2 <= 1).astype(np.int32)
     labels[5, 70] = 2
-    big, small = enclosing_ellipses(labels)
+    big, small = enclosing_ellipses(labels, make_image(labels))
     assert (big.x, big.y) == pytest.approx((40, 35), abs=0.3)
     assert (big.major, big.minor) == pytest.approx((25, 8), abs=0.6)
     assert abs(np.dot(big.along, (math.cos(turn), math.sin(turn)))) > 0.999
@@ -262,6 +263,23 @@ def test_the_enclosing_ellipse_holds_every_pixel_and_is_tight():
     assert np.max((one / big.major) ** 2 + (two / big.minor) ** 2) <= 1
     assert (small.x, small.y) == (70, 5)
     assert small.major < 0.5
+
+
+def test_the_enclosing_ellipse_is_that_on_the_sky_whatever_the_pixels():
+    # 40 by 10 arcsec at position angle 30 degrees, in pixels of 0.5 by 2.
+    image = make_image(np.zeros((60, 240)), cells=(0.5, 2.0))
+    rows, columns = np.mgrid[0:60, 0:240]
+    east, north = -(columns - 120) * 0.5, (rows - 30) * 2.0
+    turn = math.radians(30)
+    along = east * math.sin(turn) + north * math.cos(turn)
+    across = east * math.cos(turn) - north * math.sin(turn)
+    labels = ((along / 40) ** 2 + (across / 10) ** 2 <= 1).astype(np.int32)
+    (ellipse,) = enclosing_ellipses(labels, image)
+    found = ellipse_region(image, ellipse, "A").shape
+    # Half a beam is added on each side.
+    assert found.height.value / 2 - 1.5 == pytest.approx(40, abs=1.5)
+    assert found.width.value / 2 - 1.5 == pytest.approx(10, abs=1.5)
+    assert found.angle.value == pytest.approx(30, abs=2)
 
 
 # --- bright sources and artefacts ---------------------------------------------------------------

@@ -5,6 +5,7 @@ import pytest
 from astropy.coordinates import FK5
 from astropy.wcs import WCS
 
+from makeimage import make_image
 from peelkit.core.measure import flux_held, measure, near_field, plain_rms, refined_peak, robust_rms
 from peelkit.io.image import Beam, Image
 
@@ -74,10 +75,15 @@ def test_refined_peak_at_the_edge_stays_on_the_pixel():
 def test_near_field_is_a_ring_of_one_to_ten_beams():
     mask = np.zeros((101, 101), dtype=bool)
     mask[50, 50] = True
-    ring = near_field(mask, 4.0)
+    ring = near_field(mask, make_image(mask, beam=(4, 4, 0)))
     line = np.flatnonzero(ring[50, 50:])
     assert (line.min(), line.max()) == (5, 40)
-    assert not near_field(np.zeros((5, 5), dtype=bool), 4.0).any()
+    empty = np.zeros((5, 5), dtype=bool)
+    assert not near_field(empty, make_image(empty)).any()
+    # As far on the sky along pixels of twice the length.
+    ring = near_field(mask, make_image(mask, beam=(4, 4, 0), cells=(2, 1)))
+    assert np.flatnonzero(ring[50, 50:]).tolist() == list(range(3, 21))
+    assert np.flatnonzero(ring[50:, 50]).tolist() == list(range(5, 41))
 
 
 def test_measure_recovers_peak_flux_and_noise_of_a_known_image():

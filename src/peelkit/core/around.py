@@ -79,7 +79,7 @@ def settle(
             f"{like.path}: a mosaic; CASA loses fluxes in a small image of one, where pointings lie outside. "
             "Give --like an image of one field (image-residual --field)."
         )
-    path, region = pick(text)
+    path, region = pick(text, like)
     x, y, width = pixel_box(region, like)
     centre = like.sky(x, y)
     with ms.opened(info.path) as main:
@@ -89,8 +89,10 @@ def settle(
     return Around(path, region, centre, small)
 
 
-def pick(text: str) -> tuple[Path, LabelledRegion]:
+def pick(text: str, image: Image) -> tuple[Path, LabelledRegion]:
     """Region file and region of REGIONS[:LABEL or number]; a label goes before a number.
+
+    ``image`` is what the regions are for.
 
     Raises
     ------
@@ -101,7 +103,7 @@ def pick(text: str) -> tuple[Path, LabelledRegion]:
     if not path.exists() and ":" in text:
         file, _, name = text.rpartition(":")
         path = Path(file)
-    found = read_regions(path)
+    found = read_regions(path, image)
     if not name and len(found) == 1:
         return path, found[0]
     known = ", ".join(region.label or str(region.number) for region in found)

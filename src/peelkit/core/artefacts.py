@@ -101,10 +101,10 @@ def surroundings(image: Image, island: Island, labels: Labels, box: Any = None) 
     data = np.asarray(image.data, dtype=np.float64)
     major = beam_major_pixels(image)
     rows, columns = box or ndimage.find_objects(labels)[island.number - 1]
-    margin = math.ceil(NEAR_BEAMS[1] * major) + 1
+    margin = math.ceil(NEAR_BEAMS[1] * major / min(image.stretch)) + 1
     top, left = max(0, rows.start - margin), max(0, columns.start - margin)
     window = (slice(top, rows.stop + margin), slice(left, columns.stop + margin))
-    away = beams_away(labels[window] == island.number, major)
+    away = beams_away(labels[window] == island.number, image)
     empty = (labels[window] == 0) & np.isfinite(data[window])
     near, inner = (between(away, beams) & empty for beams in (NEAR_BEAMS, INNER_BEAMS))
     values = data[window][near]
@@ -227,20 +227,21 @@ def _has_mirror(image: Image, island: Island, maker: Island) -> bool:
     """Whether a negative as strong is at the point mirror image about ``maker``."""
     radius = max(1.0, 0.5 * beam_major_pixels(image))
     x, y = 2 * maker.x - island.x, 2 * maker.y - island.y
-    patch = _patch(np.asarray(image.data), x, y, radius)
+    patch = _patch(np.asarray(image.data), x, y, radius, image)
     lowest = float(np.min(patch)) if patch.size else 0.0
     return -lowest >= MIRROR_SHARE * island.peak_jy_beam
 
 
-def _patch(data: NDArray[Any], x: float, y: float, radius: float) -> NDArray[Any]:
-    """Finite values within ``radius`` [pixel] of (x, y)."""
-    y0, y1 = max(0, math.ceil(y - radius)), math.floor(y + radius) + 1
-    x0, x1 = max(0, math.ceil(x - radius)), math.floor(x + radius) + 1
+def _patch(data: NDArray[Any], x: float, y: float, radius: float, image: Image) -> NDArray[Any]:
+    """Finite values within ``radius`` [cell] of pixel (x, y); the pixels are those of ``image``."""
+    wide, high = image.stretch
+    y0, y1 = max(0, math.ceil(y - radius / high)), math.floor(y + radius / high) + 1
+    x0, x1 = max(0, math.ceil(x - radius / wide)), math.floor(x + radius / wide) + 1
     if y1 <= y0 or x1 <= x0:
         return np.empty(0)
     box = data[y0:y1, x0:x1]
     rows, columns = np.mgrid[y0 : y0 + box.shape[0], x0 : x0 + box.shape[1]]
-    return np.asarray(box[(np.hypot(columns - x, rows - y) <= radius) & np.isfinite(box)])
+    return np.asarray(box[(image.apart(columns - x, rows - y) <= radius) & np.isfinite(box)])
 
 
 class _Lobes:
@@ -251,9 +252,9 @@ class _Lobes:
         y, x = np.unravel_index(int(np.argmax(self._data)), self._data.shape)
         self._x, self._y = float(x), float(y)
         self._data /= self._data[y, x]
-        self._radius = beam_major_pixels(image)
+        self._radius, self._image = beam_major_pixels(image), image
         rows, columns = np.ogrid[: self._data.shape[0], : self._data.shape[1]]
-        beams = np.hypot(rows - y, columns - x) / self._radius
+        beams = image.apart(columns - x, rows - y) / self._radius
         self._data[beams <= NEAR_BEAMS[0]] = 0  # the main lobe is the source itself
         ring = (beams > NEAR_BEAMS[0]) & (beams <= NEAR_BEAMS[1])
         # As the rms of the image is made, so that a few strong lobes do not decide.
@@ -261,7 +262,7 @@ class _Lobes:
 
     def near(self, x: float, y: float) -> float:
         """Return the largest ``|PSF|`` within a beam of this offset from its peak; 0 outside it."""
-        patch = _patch(self._data, self._x + x, self._y + y, self._radius)
+        patch = _patch(self._data, self._x + x, self._y + y, self._radius, self._image)
         return float(patch.max()) if patch.size else 0.0
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core.measure import Mask, refined_peak, robust_rms
-from peelkit.io.image import Image, grid_difference
+from peelkit.io.image import Image, grid_difference, pixels_of
 
 Labels = NDArray[np.int32]
 
@@ -225,7 +225,7 @@ def _quadratic_maximum(patch: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def peak_near(
-    image: Image, x: float, y: float, *, radius_pixels: float
+    image: Image, x: float, y: float, *, radius_cells: float
 ) -> tuple[float, float, float] | None:
     """Position (x, y) [pixel] and value of the maximum within a circle; None if it has none.
 
@@ -233,13 +233,15 @@ def peak_near(
     maximum.
     """
     ny, nx = image.data.shape
-    x0, x1 = max(0, math.floor(x - radius_pixels) - 1), min(nx, math.ceil(x + radius_pixels) + 2)
-    y0, y1 = max(0, math.floor(y - radius_pixels) - 1), min(ny, math.ceil(y + radius_pixels) + 2)
+    # At least the neighbours, however long a pixel is.
+    reach_x, reach_y = (max(1.0, radius_cells / side) for side in image.stretch)
+    x0, x1 = max(0, math.floor(x - reach_x) - 1), min(nx, math.ceil(x + reach_x) + 2)
+    y0, y1 = max(0, math.floor(y - reach_y) - 1), min(ny, math.ceil(y + reach_y) + 2)
     if x1 <= x0 or y1 <= y0:
         return None
     box = np.asarray(image.data[y0:y1, x0:x1], dtype=float)
     rows, columns = np.mgrid[y0:y1, x0:x1]
-    circle = np.where(np.hypot(columns - x, rows - y) <= radius_pixels, box, np.nan)
+    circle = np.where(image.apart(columns - x, rows - y) <= radius_cells, box, np.nan)
     if not np.isfinite(circle).any():
         return None
     top_y, top_x = np.unravel_index(int(np.nanargmax(circle)), circle.shape)
@@ -356,7 +358,10 @@ def _measured(
     from scipy import ndimage
 
     assert image.beam is not None
-    reach = max(3, round(2 * ARTEFACT_BEAMS * image.beam.major_arcsec / image.cell_arcsec))
+    reach = tuple(
+        max(3, round(2 * ARTEFACT_BEAMS * image.beam.major_arcsec / (image.cell_arcsec * side)))
+        for side in image.stretch[::-1]
+    )
     depth = -ndimage.minimum_filter(np.where(np.isfinite(data), data, 0.0), size=reach)
     rows, columns = np.nonzero(labels)
     numbers = np.arange(1, int(labels.max()) + 1)
@@ -367,7 +372,7 @@ def _measured(
     for number, flux, top in zip(numbers, fluxes, tops, strict=True):
         row, column = int(rows[top]), int(columns[top])
         if snr[row, column] >= sigma and data[row, column] > depth[row, column]:
-            refined = peak_near(image, column, row, radius_pixels=1.0)
+            refined = peak_near(image, column, row, radius_cells=1.0)
             x, y = refined[:2] if refined else (float(column), float(row))
             found.append((int(number), float(flux), x, y, row, column))
     xs: Any = np.array([entry[2] for entry in found])
@@ -394,21 +399,6 @@ def _measured(
     return Catalogue(image, table[labels], noise, tuple(kept))
 
 
-def _pixels_of(
-    one: Image, two: Image, x: NDArray[Any], y: NDArray[Any]
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Pixels of ``two`` at the sky positions of pixels (x, y) of ``one``; NaN off the sky."""
-    lon, lat = one.wcs.wcs_pix2world(x, y, 0)  # degrees, whatever unit the header has
-    if not one.frame.is_equivalent_frame(two.frame):
-        from astropy.coordinates import SkyCoord
-
-        there = SkyCoord(lon, lat, unit="deg", frame=one.frame).transform_to(two.frame)
-        local = there.represent_as("unitspherical")
-        lon, lat = local.lon.deg, local.lat.deg
-    other_x, other_y = two.wcs.wcs_world2pix(lon, lat, 0)
-    return np.asarray(other_x), np.asarray(other_y)
-
-
 def regrid_labels(labels: NDArray[Any], have: Image, want: Image) -> NDArray[Any]:
     """Labels of the nearest pixel on another grid; 0 outside.
 
@@ -431,7 +421,7 @@ def regrid_labels(labels: NDArray[Any], have: Image, want: Image) -> NDArray[Any
     step = max(1, CHUNK_PIXELS // nx)
     for start in range(0, ny, step):
         rows, columns = np.mgrid[start : min(ny, start + step), 0:nx]
-        x, y = _pixels_of(want, have, columns.astype(float), rows.astype(float))
+        x, y = pixels_of(want, have, columns.astype(float), rows.astype(float))
         inside = (x > -0.5) & (x < labels.shape[1] - 0.5) & (y > -0.5) & (y < labels.shape[0] - 0.5)
         near_x = np.rint(np.where(inside, x, 0)).astype(int)
         near_y = np.rint(np.where(inside, y, 0)).astype(int)
@@ -543,7 +533,9 @@ def _common_patches(
     patches = np.where(first > 0, first, second)
     # Grown by half a beam, but not into a neighbour.
     half_beam = 0.5 * reference.image.beam.major_arcsec / reference.image.cell_arcsec
-    distance, (rows, columns) = distance_transform_edt(patches == 0, return_indices=True)
+    distance, (rows, columns) = distance_transform_edt(
+        patches == 0, sampling=reference.image.stretch[::-1], return_indices=True
+    )
     free = (patches == 0) & (reference.labels == 0) & (there == 0)
     return np.where(free & (distance <= half_beam), patches[rows, columns], patches)
 

@@ -71,12 +71,12 @@ def sidelobes(
     cell = image.cell_arcsec
     row, column = (int(index) for index in np.unravel_index(int(np.argmax(psf)), psf.shape))
     reach = min(
-        round(radius_arcsec / cell), nx // 2 - 1, ny // 2 - 1,
+        round(radius_arcsec / (cell * min(image.stretch))), nx // 2 - 1, ny // 2 - 1,
         row, column, psf.shape[0] - 1 - row, psf.shape[1] - 1 - column,
     )  # fmt: skip
     kernel = psf[row - reach : row + reach + 1, column - reach : column + reach + 1].copy()
     rows, columns = np.ogrid[-reach : reach + 1, -reach : reach + 1]
-    distance = np.hypot(rows, columns) * cell
+    distance = image.apart(columns, rows) * cell
     kernel[distance < MAIN_LOBE_BEAMS * image.beam.major_arcsec] = 0.0
     kernel[distance > radius_arcsec] = 0.0
     power = float(np.sum(kernel**2))

@@ -182,12 +182,12 @@ def _circle(image: Image, centre: SkyCoord, radius_arcsec: float) -> Mask:
     x, y = image.pixel(centre)
     ny, nx = image.data.shape
     rows, columns = np.ogrid[0:ny, 0:nx]
-    return np.asarray(np.hypot(columns - x, rows - y) * image.cell_arcsec <= radius_arcsec)
+    return np.asarray(image.apart(columns - x, rows - y) * image.cell_arcsec <= radius_arcsec)
 
 
 def _refined(image: Image, x: float, y: float) -> SkyCoord:
     """Position of the maximum at pixel (x, y), to a fraction of a pixel where that is possible."""
-    found = peak_near(image, x, y, radius_pixels=1.5)
+    found = peak_near(image, x, y, radius_cells=1.5)
     return image.sky(*found[:2]) if found else image.sky(x, y)
 
 
@@ -198,7 +198,7 @@ def _shift(image: Image, reference: dict[str, Any]) -> float:
     assert image.beam is not None
     there = SkyCoord(reference["peak_ra_deg"], reference["peak_dec_deg"], unit="deg")
     radius = SHIFT_BEAMS * image.beam.major_arcsec / image.cell_arcsec
-    found = peak_near(image, *image.pixel(there), radius_pixels=radius)
+    found = peak_near(image, *image.pixel(there), radius_cells=radius)
     if found is None or found[2] < SHIFT_SHARE * reference["peak_jy_beam"]:
         return math.nan
     return float(image.sky(*found[:2]).separation(there).arcsec)

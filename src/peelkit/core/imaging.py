@@ -332,7 +332,7 @@ def user_mask(path: Path, template: Image) -> NDArray[np.bool_]:
 
     if path.suffix.lower() in (".crtf", ".reg", ".ds9"):
         result = np.zeros(template.data.shape, dtype=bool)
-        for region in read_regions(path):
+        for region in read_regions(path, template):
             result |= region_mask(region, template)
     else:
         result = read_mask(path, template)

@@ -91,7 +91,7 @@ def noise_box_pixels(image: Image, beams: float) -> float:
 
 
 def beam_major_pixels(image: Image) -> float:
-    """Major axis of the beam [pixel].
+    """Major axis of the beam [cell].
 
     Raises
     ------
@@ -210,14 +210,17 @@ def measure_islands(image: Image, labels: Labels, noise: NDArray[Any]) -> list[I
 
     data = np.asarray(image.data, dtype=np.float64)
     margin = math.ceil(beam_major_pixels(image))
+    reach = math.ceil(margin / min(image.stretch))
     beam = image.beam_pixels
-    distance, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
+    distance, nearest = ndimage.distance_transform_edt(
+        labels == 0, sampling=image.stretch[::-1], return_indices=True
+    )
     owner = np.where(distance <= margin, labels[tuple(nearest)], 0)
     found = []
     for number, box in enumerate(ndimage.find_objects(labels), 1):
         if box is None:
             continue
-        window = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in box)
+        window = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in box)
         inside = labels[window] == number
         values = np.where(inside, data[window], np.nan)
         near = owner[window] == number

@@ -144,7 +144,7 @@ def make_mask(path: Path, out: Path, options: MaskOptions, progress: Progress) -
     chosen = _chosen(image, scene, keep, leave, options)
     mask = sources_mask(scene.labels, chosen)
     labels = _labels(scene, chosen, options.regions_of)
-    ellipses = enclosing_ellipses(scene.labels)
+    ellipses = enclosing_ellipses(scene.labels, image)
     regions = [
         ellipse_region(image, ellipses[number - 1], label) for number, label in labels.items()
     ]
@@ -255,7 +255,7 @@ def _scene(image: Image, options: MaskOptions, psf: Image | None) -> Scene:
     mask = made.mask.copy()
     for add, files in ((True, options.include), (False, options.exclude)):
         for file in files:
-            for region in read_regions(file):
+            for region in read_regions(file, image):
                 pixels = region_mask(region, image)
                 mask = mask | pixels if add else mask & ~pixels
         for file in options.merge if add else options.subtract:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -33,9 +34,9 @@ class Ellipse:
     x, y : float
         Middle [pixel].
     major, minor : float
-        Half axes [pixel].
+        Half axes [cell].
     along : tuple of float
-        Direction (x, y) of the major axis, of length one.
+        Direction (x, y) of the major axis [pixel], a cell long.
     """
 
     x: float
@@ -45,19 +46,25 @@ class Ellipse:
     along: tuple[float, float]
 
 
-def enclosing_ellipses(labels: Labels) -> list[Ellipse]:
+def enclosing_ellipses(labels: Labels, image: Image) -> list[Ellipse]:
     """Smallest ellipses around islands numbered 1, 2, ..., in that order."""
+    wide, high = image.stretch
     found = []
     for number, box in enumerate(ndimage.find_objects(labels), 1):
         inside = labels[box] == number
         # Only pixels on the rim can touch the ellipse.
         rows, columns = np.nonzero(inside & ~ndimage.binary_erosion(inside))
-        found.append(_smallest_ellipse(columns + box[1].start, rows + box[0].start))
+        x, y, major, minor, along = _smallest_ellipse(
+            (columns + box[1].start) * wide, (rows + box[0].start) * high
+        )
+        found.append(Ellipse(x / wide, y / high, major, minor, (along[0] / wide, along[1] / high)))
     return found
 
 
-def _smallest_ellipse(columns: NDArray[np.int_], rows: NDArray[np.int_]) -> Ellipse:
-    """Ellipse of least area around points (Khachiyan's algorithm, to 1 %)."""
+def _smallest_ellipse(
+    columns: NDArray[Any], rows: NDArray[Any]
+) -> tuple[float, float, float, float, tuple[float, float]]:
+    """Ellipse of least area around points (Khachiyan's algorithm, to 1 %), as `Ellipse` has it."""
     # The corners of a small square for each point: no set of them is on a line.
     steps = np.array([(-0.1, -0.1), (-0.1, 0.1), (0.1, -0.1), (0.1, 0.1)])
     points = (np.stack([columns, rows], axis=1)[:, None, :] + steps).reshape(-1, 2)
@@ -82,7 +89,7 @@ def _smallest_ellipse(columns: NDArray[np.int_], rows: NDArray[np.int_]) -> Elli
     scale = math.sqrt(float(np.max(np.sum((offsets @ vectors) ** 2 / values, axis=1))))
     minor, major = scale * np.sqrt(values)
     along = float(vectors[0, 1]), float(vectors[1, 1])
-    return Ellipse(float(centre[0]), float(centre[1]), float(major), float(minor), along)
+    return float(centre[0]), float(centre[1]), float(major), float(minor), along
 
 
 def ellipse_region(image: Image, ellipse: Ellipse, label: str) -> LabelledRegion:

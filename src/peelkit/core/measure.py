@@ -41,13 +41,17 @@ def plain_rms(values: NDArray[Any]) -> float:
     return float(np.std(finite)) if finite.size else math.nan
 
 
-def beams_away(mask: Mask, beam_major_pixels: float) -> NDArray[np.float64]:
-    """Distance from the nearest masked pixel [beams]; infinite if none is masked."""
+def beams_away(mask: Mask, image: Image) -> NDArray[np.float64]:
+    """Distance from the nearest masked pixel [beams of the image]; infinite if none is masked.
+
+    ``mask`` may be a part of the image. An image without a beam is taken to have one of a pixel.
+    """
     from scipy.ndimage import distance_transform_edt
 
     if not mask.any():
         return np.full(mask.shape, np.inf)
-    return np.asarray(distance_transform_edt(~mask) / beam_major_pixels)
+    major = image.beam.major_arcsec / image.cell_arcsec if image.beam else 1.0
+    return np.asarray(distance_transform_edt(~mask, sampling=image.stretch[::-1]) / major)
 
 
 def between(away: NDArray[np.float64], beams: tuple[float, float]) -> Mask:
@@ -55,9 +59,9 @@ def between(away: NDArray[np.float64], beams: tuple[float, float]) -> Mask:
     return np.asarray((away > beams[0]) & (away <= beams[1]))
 
 
-def near_field(mask: Mask, beam_major_pixels: float) -> Mask:
+def near_field(mask: Mask, image: Image) -> Mask:
     """Pixels of the near field: `NEAR_BEAMS` away from the nearest masked pixel."""
-    return between(beams_away(mask, beam_major_pixels), NEAR_BEAMS)
+    return between(beams_away(mask, image), NEAR_BEAMS)
 
 
 def refined_peak(data: NDArray[Any]) -> tuple[float, float, float]:
@@ -139,7 +143,6 @@ def measure(image: Image, mask: Mask) -> Figures:
     """Measure ``image`` with the sources in ``mask`` (shape of the data, True on sources)."""
     data = image.data
     outside = data[~mask]
-    major = image.beam.major_arcsec / image.cell_arcsec if image.beam else 1.0
     x, y, peak = refined_peak(np.where(mask, data, np.nan) if mask.any() else data)
     inside = data[mask]
     return Figures(
@@ -147,7 +150,7 @@ def measure(image: Image, mask: Mask) -> Figures:
         minimum_jy_beam=float(np.nanmin(data)),
         rms_jy_beam=robust_rms(outside),
         rms_plain_jy_beam=plain_rms(outside),
-        rms_near_jy_beam=robust_rms(data[near_field(mask, major)]),
+        rms_near_jy_beam=robust_rms(data[near_field(mask, image)]),
         flux_jy=float(np.nansum(inside) / image.beam_pixels) if mask.any() else math.nan,
         peak_x=x,
         peak_y=y,
@@ -187,8 +190,7 @@ def flux_held(before: Image, after: Image, mask: Mask) -> tuple[Held, Held]:
     parts, _ = label(mask)
     inside = np.where(mask, before.data, -np.inf)
     brightest = parts == parts[np.unravel_index(int(np.nanargmax(inside)), mask.shape)]
-    major = before.beam.major_arcsec / before.cell_arcsec if before.beam else 1.0
-    away = before.data[near_field(mask, major)]
+    away = before.data[near_field(mask, before)]
     rms = plain_rms(away if away.size else before.data[~mask])
     found = []
     for where in (believed, believed & ~brightest):

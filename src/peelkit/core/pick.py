@@ -98,7 +98,7 @@ def _pick_one(choice: Choice, image: Image, islands: Sequence[Island], labels: L
     if here := int(labels[round(y), round(x)]):
         return here
     rows, columns = np.nonzero(labels)
-    distance = np.hypot(columns - x, rows - y)
+    distance = image.apart(columns - x, rows - y)
     nearest = int(np.argmin(distance))
     number = int(labels[rows[nearest], columns[nearest]])
     if distance[nearest] > beam_major_pixels(image):

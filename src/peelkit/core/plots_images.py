@@ -304,9 +304,9 @@ def _cutout(
 def _steps(image: Image) -> tuple[float, float]:
     """Offset on the sky of one pixel in x (east) and in y (north) [arcsec]."""
     matrix = np.asarray(image.wcs.pixel_scale_matrix) * 3600.0  # degrees, as FITS has it
-    cell = image.cell_arcsec
-    step_x = math.copysign(cell, matrix[0, 0] or -1.0)
-    step_y = math.copysign(cell, matrix[1, 1] or 1.0)
+    wide, high = (side * image.cell_arcsec for side in image.stretch)
+    step_x = math.copysign(wide, matrix[0, 0] or -1.0)
+    step_y = math.copysign(high, matrix[1, 1] or 1.0)
     return step_x, step_y
 
 

@@ -231,10 +231,10 @@ def _nearest(mask: NDArray[np.bool_], sky: SkyModel) -> str:
         return "it has none where the mosaic's primary beam is known"
     ys, xs = np.nonzero(mask)
     x, y = float(xs.mean()), float(ys.mean())
-    nearest = int(np.argmin(np.hypot(sky.xs - x, sky.ys - y)))
+    nearest = int(np.argmin(sky.grid.like.apart(sky.xs - x, sky.ys - y)))
     pixel = float(sky.xs[nearest]), float(sky.ys[nearest])
     place = sky.grid.like.sky(*pixel).to_string("hmsdms", precision=2)
-    off = np.hypot(pixel[0] - x, pixel[1] - y) * sky.grid.like.cell_arcsec
+    off = sky.grid.like.apart(pixel[0] - x, pixel[1] - y) * sky.grid.like.cell_arcsec
     return f"the nearest is at {place} (ICRS), {off:.3g} arcsec from its middle"
 
 

@@ -149,7 +149,10 @@ def predict_region(
     beam = Beam.of(info) if pb is not None and options.predictor == "ducc" else None
     sky = sky_model(models, pb)
     parts = directions(
-        read_regions(options.regions), sky, prefix=options.prefix, elsewhere=given.labels
+        read_regions(options.regions, sky.grid.like),
+        sky,
+        prefix=options.prefix,
+        elsewhere=given.labels,
     )
     columns = [part.column for part in parts]
     columns += [name for name in (options.rest_column, options.all_column) if name]

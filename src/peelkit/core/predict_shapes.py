@@ -369,7 +369,7 @@ def _within(sky: SkyModel, source: Compact, radius_arcsec: float) -> NDArray[np.
         return np.zeros(sky.grid.shape, dtype=bool)
     ys, xs = np.ogrid[: sky.grid.shape[0], : sky.grid.shape[1]]
     cell = sky.grid.like.cell_arcsec
-    return np.asarray(np.hypot((xs - x) * cell, (ys - y) * cell) <= radius_arcsec)
+    return np.asarray(sky.grid.like.apart(xs - x, ys - y) * cell <= radius_arcsec)
 
 
 def _direction_sky(

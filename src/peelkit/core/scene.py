@@ -233,7 +233,7 @@ def _places(
                 )
         return (place,)
     places = []
-    for region in read_regions(regions):
+    for region in read_regions(regions, images[0]):
         masks = []
         label = region.label or str(region.number)
         for image in images:
@@ -263,6 +263,7 @@ def _brightest(images: Sequence[Image], reference: Catalogue) -> Place:
     data = np.nan_to_num(np.asarray(image.data, dtype=float))
     parts, _ = ndimage.label(data >= BRIGHTEST_SHARE * data[pixel])
     grow = GROW_BEAMS * image.beam.major_arcsec / image.cell_arcsec
-    mask = np.asarray(ndimage.distance_transform_edt(parts != parts[pixel]) <= grow)
+    away = ndimage.distance_transform_edt(parts != parts[pixel], sampling=image.stretch[::-1])
+    mask = np.asarray(away <= grow)
     masks = tuple(regrid_labels(mask, image, other) for other in images)
     return Place("brightest", image.sky(x, y), masks)

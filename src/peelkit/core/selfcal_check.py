@@ -6,7 +6,7 @@ from peelkit.core import ladder, selfcal_terms
 from peelkit.core.selfcal_session import SelfcalOptions
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
-from peelkit.io.region import read_regions
+from peelkit.io.region import check_regions
 
 
 def check(info: ms.MsInfo, options: SelfcalOptions) -> None:
@@ -44,7 +44,7 @@ def check(info: ms.MsInfo, options: SelfcalOptions) -> None:
         ladder.check_combine(combine)
     # Read now rather than after the first image.
     if options.leave_out is not None:
-        read_regions(options.leave_out)
+        check_regions(options.leave_out)
     for path in filter(None, (options.mask, *options.model)):
         if not path.exists():
             raise DataError(f"{path}: no such mask or model.")

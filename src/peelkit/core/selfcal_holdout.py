@@ -45,7 +45,7 @@ def check(session: Session) -> list[dict[str, Any]]:
         for name in ("first", session.best.imagename)
     ]
     found = []
-    for number, region in enumerate(read_regions(path), start=1):
+    for number, region in enumerate(read_regions(path, images[0]), start=1):
         inside = region_mask(region, images[0])
         peaks = [float(np.nanmax(np.where(inside, image.data, -np.inf))) for image in images]
         before, after = (peak / rms for peak, rms in zip(peaks, noise, strict=True))

@@ -244,7 +244,7 @@ def field_peaks(
         centre = info.fields[field]
         frame = {"ICRS": "icrs", "B1950": "fk4", "B1950_VLA": "fk4"}.get(centre.frame, "fk5")
         x, y = image.pixel(SkyCoord(centre.ra_rad, centre.dec_rad, unit="rad", frame=frame))
-        beam = np.exp(-4 * math.log(2) * ((xs - x) ** 2 + (ys - y) ** 2) / width**2)
+        beam = np.exp(-4 * math.log(2) * image.apart(xs - x, ys - y) ** 2 / width**2)
         peaks[field] = float(np.nanmax(np.nan_to_num(image.data) * beam))
     return peaks
 

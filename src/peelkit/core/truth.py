@@ -214,7 +214,7 @@ def against_truth(
         sigma = _value(noise, x, y)
         if source.bright or not peaks[number] >= LEAST_SNR * sigma or exclude[round(y), round(x)]:
             continue
-        apart = np.hypot(xs - x, ys - y) * image.cell_arcsec
+        apart = image.apart(xs - x, ys - y) * image.cell_arcsec
         near = (apart < BLEND_BEAMS * image.beam.major_arcsec) & (np.arange(len(peaks)) != number)
         if np.any(peaks[near] > BLEND_SHARE * peaks[number]):
             continue
@@ -290,13 +290,17 @@ def _fit(image: Image, x: float, y: float, shape: Shape, peak: float) -> tuple[f
     """
     assert image.beam is not None
     half_width = math.sqrt(2 * math.log(2) * float(np.linalg.eigvalsh(shape)[-1]))
-    reach = math.ceil(FIT_RADIUS * half_width / image.cell_arcsec) + 1
+    wide, high = image.stretch
+    reach = math.ceil(FIT_RADIUS * half_width / (image.cell_arcsec * min(wide, high))) + 1
     ny, nx = image.data.shape
     rows, columns = np.mgrid[
         round(y) - reach : round(y) + reach + 1, round(x) - reach : round(x) + reach + 1
     ]
     # East is to the left in all images that are read here.
-    offset = np.stack([-(columns - x).ravel(), (rows - y).ravel()], axis=1) * image.cell_arcsec
+    offset = (
+        np.stack([-(columns - x).ravel() * wide, (rows - y).ravel() * high], axis=1)
+        * image.cell_arcsec
+    )
     inside = np.linalg.norm(offset, axis=1) <= FIT_RADIUS * half_width
     rows, columns, offset = rows.ravel()[inside], columns.ravel()[inside], offset[inside]
     if rows.min() < 0 or columns.min() < 0 or rows.max() >= ny or columns.max() >= nx:
@@ -319,7 +323,7 @@ def _bright(image: Image, name: str, x: float, y: float, peak: float, real: Mask
     """What is left at a bright source: the largest value, up or down, within one beam."""
     assert image.beam is not None
     rows, columns = np.ogrid[0 : image.data.shape[0], 0 : image.data.shape[1]]
-    apart = np.hypot(columns - x, rows - y) * image.cell_arcsec / image.beam.major_arcsec
+    apart = image.apart(columns - x, rows - y) * image.cell_arcsec / image.beam.major_arcsec
     near = image.data[(apart <= 1) & np.isfinite(image.data)]
     around = image.data[(apart > LOCAL_INNER) & (apart <= LOCAL_OUTER) & ~real]
     return {

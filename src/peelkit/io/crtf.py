@@ -58,6 +58,11 @@ FRAMES: dict[str, BaseCoordinateFrame] = {
 
 USE = "use circle, ellipse, box or polygon"
 
+# What CASA and DS9 draw, and what marks no pixels: left out with a warning.
+NO_AREA = (
+    "text", "symbol", "point", "line", "polyline", "vector", "segment", "ruler", "compass", "projection",
+)  # fmt: skip
+
 _LINE = re.compile(r"^(?P<sign>[+-]?)\s*(?P<ann>ann\s+)?(?P<shape>[a-z]+)\s*(?=\[)", re.IGNORECASE)
 _PARAMETER = re.compile(r"(\w+)\s*=\s*(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|[^,]*)")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -75,7 +80,7 @@ class _Values:
     """Numbers of a CRTF region: angles, or pixels."""
 
     where: str
-    frame: BaseCoordinateFrame | None
+    frame: BaseCoordinateFrame
 
     def refuse(self, text: str, remedy: str) -> DataError:
         return DataError(f"{self.where}: {text!r} cannot be read; {remedy}.")
@@ -93,8 +98,6 @@ class _Values:
         lon, lat = self.pair(value)
         if lon.endswith("pix") and lat.endswith("pix"):
             return PixCoord(*(self._number(text.removesuffix("pix")) for text in (lon, lat)))
-        if self.frame is None:
-            raise DataError(f"{self.where}: no frame; add coord=ICRS (or J2000, B1950, GALACTIC).")
         galactic = isinstance(self.frame, Galactic)
         try:
             angles = Longitude(self._angle(lon, hours=not galactic)), Latitude(self._angle(lat))
@@ -136,8 +139,13 @@ class _Values:
         return float(match.group(1)) * u.Unit(match.group(2))
 
 
-def parse_crtf(path: Path, text: str) -> Iterator[tuple[SkyRegion | PixelRegion, str]]:
+def parse_crtf(
+    path: Path, text: str, frame: BaseCoordinateFrame
+) -> Iterator[tuple[SkyRegion | PixelRegion, str]]:
     """Shapes and labels of a CRTF text; ``path`` is for messages.
+
+    Positions without ``coord=`` are in ``frame``: for CASA they are in that of the image (6.7: imstat
+    and tclean, from a file as from a string).
 
     Raises
     ------
@@ -159,8 +167,8 @@ def parse_crtf(path: Path, text: str) -> Iterator[tuple[SkyRegion | PixelRegion,
             raise DataError(f"{path}: line {number} is no CRTF region: {line[:60]!r}.")
         shape = match["shape"].lower()
         where = f"{path}: line {number} ({shape})"
-        if match["ann"] or shape in ("line", "vector", "text", "symbol"):
-            log.warning("%s: an annotation, left out.", where)
+        if match["ann"] or shape in NO_AREA:
+            log.warning("%s: an annotation, or no area; left out.", where)
             continue
         given = common | _parameters(line[end:])
         label = given.get("label", "")
@@ -178,7 +186,7 @@ def parse_crtf(path: Path, text: str) -> Iterator[tuple[SkyRegion | PixelRegion,
         coord = given.get("coord", "")
         if coord and coord.upper() not in FRAMES:
             raise DataError(f"{where}: frame {coord!r}; use one of {', '.join(FRAMES)}.")
-        values = _Values(where, FRAMES.get(coord.upper()))
+        values = _Values(where, FRAMES.get(coord.upper(), frame))
         fields = _nested(line[match.end() : end])
         yield _shape(shape, fields, values), label
 

@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from regions import PixelRegion, Regions, SkyRegion, TextPixelRegion, TextSkyRegion
+from regions import PixelRegion, Regions, SkyRegion
 
 from peelkit.errors import DataError
-from peelkit.io.crtf import USE
+from peelkit.io.crtf import NO_AREA, USE
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +35,19 @@ def parse_ds9(path: Path, text: str) -> Iterator[tuple[SkyRegion | PixelRegion, 
         ) from error
     for complaint in complaints:
         message = str(complaint.message)
+        first = message.split('"')[1] if message.startswith('"') else ""
+        if first.lower() in NO_AREA:
+            log.warning("%s: a %s has no area, left out.", path, first)
+            continue
         # What is said about colours and the like costs no region.
         if "metadata" not in message and "will be ignored" not in message:
             hint = "use fk5, icrs, fk4, galactic or image coordinates"
             raise DataError(f"{path}: {message.rstrip('.')}; {USE}, and {hint}.")
     number = 0
     for shape in found:
-        if isinstance(shape, TextSkyRegion | TextPixelRegion):
-            log.warning("%s: text %r, an annotation, left out.", path, str(shape.text))
+        kind = type(shape).__name__.removesuffix("SkyRegion").removesuffix("PixelRegion").lower()
+        if kind in NO_AREA:
+            log.warning("%s: a %s has no area, left out.", path, kind)
             continue
         number += 1
         label = str(shape.meta.get("text", "")).strip()

@@ -39,6 +39,9 @@ _STOKES_NUMBERS = {name: number for number, name in STOKES_CODES.items()}
 # Two grids are the same if they differ by no more than this share of a pixel.
 GRID_TOLERANCE = 0.05
 
+# Pixels whose sides differ by less than this share are square.
+SQUARE = 1e-6
+
 
 @dataclass(frozen=True)
 class Beam:
@@ -98,6 +101,21 @@ class Image:
         return math.sqrt(values[0] * values[1])
 
     @property
+    def stretch(self) -> tuple[float, float]:
+        """Sides of a pixel along x and y, in units of `cell_arcsec`: 1 and 1 where it is square."""
+        scales = [
+            scale.to_value("arcsec") / self.cell_arcsec
+            for scale in np.asarray(self.wcs.proj_plane_pixel_scales(), dtype=object)
+        ]
+        x, y = (1.0 if abs(abs(scale) - 1) < SQUARE else abs(scale) for scale in scales)
+        return x, y
+
+    def apart(self, x: Any, y: Any) -> Any:
+        """Length of an offset (x, y) [pixel] on the sky, in units of `cell_arcsec`."""
+        wide, high = self.stretch
+        return np.hypot(x * wide, y * high)
+
+    @property
     def beam_pixels(self) -> float:
         """Beam solid angle in pixels.
 
@@ -146,6 +164,19 @@ def grid_difference(one: Image, two: Image) -> str | None:
     if one.frame.name != two.frame.name:
         reasons.append(f"frame {one.frame.name} and not {two.frame.name}")
     return ", ".join(reasons)
+
+
+def pixels_of(
+    one: Image, two: Image, x: NDArray[Any], y: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Pixels of ``two`` at the sky positions of pixels (x, y) of ``one``; NaN off the sky."""
+    lon, lat = one.wcs.wcs_pix2world(x, y, 0)  # degrees, whatever unit the header has
+    if not one.frame.is_equivalent_frame(two.frame):
+        there = SkyCoord(lon, lat, unit="deg", frame=one.frame).transform_to(two.frame)
+        local = there.represent_as("unitspherical")
+        lon, lat = local.lon.deg, local.lat.deg
+    other_x, other_y = two.wcs.wcs_world2pix(lon, lat, 0)
+    return np.asarray(other_x), np.asarray(other_y)
 
 
 def is_casa_image(path: Path) -> bool:

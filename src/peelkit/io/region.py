@@ -6,13 +6,13 @@ import logging
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import ICRS, SkyCoord
+from astropy.coordinates import ICRS, BaseCoordinateFrame, SkyCoord
 from numpy.typing import NDArray
 from regions import (
     CirclePixelRegion,
@@ -32,12 +32,15 @@ from peelkit import sidecar
 from peelkit.errors import DataError
 from peelkit.io.crtf import USE, parse_crtf
 from peelkit.io.ds9 import parse_ds9
-from peelkit.io.image import Image
+from peelkit.io.image import Image, grid_difference, pixels_of
 
 log = logging.getLogger(__name__)
 
 CRTF_SUFFIXES = (".crtf",)
 DS9_SUFFIXES = (".reg", ".ds9")
+
+# A region of DS9 that covers the image, and is more than so many times as wide and as high, is a mistake.
+MOST_SIDES = 2
 
 SHAPES = (
     CircleSkyRegion, EllipseSkyRegion, RectangleSkyRegion, PolygonSkyRegion,
@@ -60,12 +63,15 @@ class LabelledRegion:
         The file it was read from, for messages.
     number : int
         Its place in the file, from 1.
+    pixels_of : Image or None
+        The image whose pixels a region in pixels has; None where it has only ever one.
     """
 
     shape: SkyRegion | PixelRegion
     label: str = ""
     source: str = ""
     number: int = 0
+    pixels_of: Image | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         name = f"region {self.number}" if self.number else "region"
@@ -74,13 +80,22 @@ class LabelledRegion:
         return f"{self.source}: {name}" if self.source else name
 
 
-def read_regions(path: Path) -> list[LabelledRegion]:
+def read_regions(path: Path, image: Image) -> list[LabelledRegion]:
     """Read a CRTF or DS9 region file; which of them is told from the content.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    image : Image
+        What the regions are for: its frame is that of CRTF regions without ``coord=`` (as in CASA), and
+        its pixels are those of regions in pixels.
 
     Returns
     -------
     list of LabelledRegion
-        At least one. Annotations are left out, with a warning in the log.
+        At least one. What has no area is left out, and where regions in pixels are is told, with a
+        warning in the log.
 
     Raises
     ------
@@ -88,6 +103,31 @@ def read_regions(path: Path) -> list[LabelledRegion]:
         If the file is unreadable, empty, or has a region that is malformed, of another shape, an
         exclusion, or there twice.
     """
+    found = [
+        replace(region, pixels_of=image) if isinstance(region.shape, PixelRegion) else region
+        for region in _read(path, image.frame)
+    ]
+    if fallen := [region for region in found if region.pixels_of]:
+        log.warning(
+            "%s: in pixels, which are taken for those of %s: %s.",
+            path, image.path, ", ".join(_fell(region, image) for region in fallen),
+        )  # fmt: skip
+    return found
+
+
+def _fell(region: LabelledRegion, image: Image) -> str:
+    assert isinstance(region.shape, PixelRegion)
+    place = image.sky(*_centre(region.shape))
+    where = place.to_string("hmsdms", precision=2) if math.isfinite(place.ra.deg) else "off the sky"
+    return f"{region.label or f'region {region.number}'} is at {where}"
+
+
+def check_regions(path: Path) -> None:
+    """Raise `DataError` as `read_regions` would, before there is an image."""
+    _read(path, ICRS())
+
+
+def _read(path: Path, frame: BaseCoordinateFrame) -> list[LabelledRegion]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -95,13 +135,13 @@ def read_regions(path: Path) -> list[LabelledRegion]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise DataError(f"{path}: no region file ({reason}); give CRTF or DS9 regions.") from error
-    if _is_crtf(path, text):
-        found = [LabelledRegion(shape, label, str(path)) for shape, label in parse_crtf(path, text)]
-    else:
-        found = [LabelledRegion(shape, label, str(path)) for shape, label in parse_ds9(path, text)]
+    shapes = parse_crtf(path, text, frame) if _is_crtf(path, text) else parse_ds9(path, text)
+    found = [
+        LabelledRegion(shape, label, str(path), number)
+        for number, (shape, label) in enumerate(shapes, 1)
+    ]
     if not found:
         raise DataError(f"{path}: no region in this file; {USE}, one a line.")
-    found = [replace(region, number=number) for number, region in enumerate(found, 1)]
     for region in found:
         _check_shape(region)
     _refuse_duplicates(found)
@@ -128,6 +168,8 @@ def _check_shape(region: LabelledRegion) -> None:
         count = len(shape.vertices)
         if count < 3:
             raise DataError(f"{region}: a polygon of {count} corners; give three or more.")
+    if not np.isfinite(_signature(shape)[1]).all():
+        raise DataError(f"{region}: a number that is not finite; write it again.")
 
 
 def _signature(shape: SkyRegion | PixelRegion) -> tuple[str, NDArray[np.float64]]:
@@ -176,7 +218,7 @@ def region_mask(region: LabelledRegion, image: Image) -> NDArray[np.bool_]:
 
     The region's centre and corners go through `Image.pixel`, which knows CASA's B1950_VLA; axes and
     position angle are those of the region's own frame at its centre. A region smaller than a pixel
-    is the pixel that it is in.
+    is the pixel that it is in. A region in pixels is where it is on the sky of its own image.
 
     Parameters
     ----------
@@ -192,21 +234,40 @@ def region_mask(region: LabelledRegion, image: Image) -> NDArray[np.bool_]:
     Raises
     ------
     DataError
-        If no pixel of the image is in the region.
+        If no pixel of the image is in the region, or it is far larger than the image.
     """
-    shape = region.shape
+    shape, own = region.shape, region.pixels_of
     ny, nx = image.data.shape
     mask = np.zeros((ny, nx), dtype=bool)
-    pixels = _to_pixels(shape, image) if isinstance(shape, SkyRegion) else shape
-    if pixels is not None:
-        found = pixels.to_mask(mode="center").to_image((ny, nx))
-        if found is not None:
-            mask = np.asarray(found, dtype=bool)
-        if not mask.any():
-            x, y = _centre(pixels)
-            column, row = round(x), round(y)
-            if 0 <= column < nx and 0 <= row < ny and pixels.area < 1:
-                mask[row, column] = True
+    pixels: PixelRegion | None
+    if isinstance(shape, PixelRegion) and own and own is not image and grid_difference(own, image):
+        rows, columns = np.mgrid[0:ny, 0:nx].astype(float)
+        x, y = pixels_of(image, own, columns, rows)
+        # Of a region smaller than these pixels, the one that it is in.
+        mask = np.isfinite(x) & np.asarray(shape.contains(PixCoord(x, y)))
+        pixels = CirclePixelRegion(PixCoord(*image.pixel(own.sky(*_centre(shape)))), 0.1)
+    else:
+        pixels = _to_pixels(shape, image) if isinstance(shape, SkyRegion) else shape
+        if pixels is not None:
+            # Only within the image: what a file says of sizes is not what there is memory for.
+            box = pixels.bounding_box
+            y, x = np.meshgrid(
+                np.arange(max(0, box.iymin), min(ny, box.iymax)),
+                np.arange(max(0, box.ixmin), min(nx, box.ixmax)),
+                indexing="ij",
+            )
+            mask[y, x] = pixels.contains(PixCoord(x, y))
+            bare = isinstance(shape, SkyRegion) and region.source.lower().endswith(DS9_SUFFIXES)
+            if bare and mask.all() and min(box.shape[0] / ny, box.shape[1] / nx) > MOST_SIDES:
+                cell_deg = image.cell_arcsec / 3600
+                raise DataError(
+                    f"{region}: {max(box.shape) * cell_deg:.3g} deg wide, where all of {image.path} is "
+                    f'{max(nx, ny) * cell_deg:.3g} deg; DS9 takes a bare number for degrees: write 60" for arcsec.'
+                )
+    if pixels is not None and not mask.any():
+        column, row = (round(value) for value in _centre(pixels))
+        if 0 <= column < nx and 0 <= row < ny and pixels.area < 1:
+            mask[row, column] = True
     if not mask.any():
         raise DataError(
             f"{region}: {_where(shape)} is outside {image.path}; check its frame, or take it out."
@@ -265,26 +326,37 @@ def _to_pixels(shape: SkyRegion, image: Image) -> PixelRegion | None:
         return None
     if is_polygon:
         return PolygonPixelRegion(PixCoord(*np.transpose(corners)))
-    centre = PixCoord(*corners[0])
     step = image.cell_arcsec * u.arcsec
-    north, east = (
+    # Pixels per arcsec, towards east and north: pixels need be neither square nor north up.
+    east, north = (
         np.subtract(
             image.pixel(_icrs(shape.center.directional_offset_by(angle * u.deg, step))), corners[0]
         )
-        for angle in (0, 90)
+        / image.cell_arcsec
+        for angle in (90, 0)
     )
-    cell = image.cell_arcsec / math.sqrt(abs(north[0] * east[1] - north[1] * east[0]))
-    if isinstance(shape, CircleSkyRegion):
-        return CirclePixelRegion(centre, shape.radius.to_value("arcsec") / cell)
-    turn = shape.angle.to_value("rad")
-    # Width along west at angle zero, turned from west through north.
-    along = north * math.sin(turn) - east * math.cos(turn)
-    kind = EllipsePixelRegion if isinstance(shape, EllipseSkyRegion) else RectanglePixelRegion
-    return kind(
-        centre,
-        width=shape.width.to_value("arcsec") / cell,
-        height=shape.height.to_value("arcsec") / cell,
-        angle=math.atan2(along[1], along[0]) * u.rad,
+    is_circle = isinstance(shape, CircleSkyRegion)
+    width, height = (
+        (2 * shape.radius, 2 * shape.radius) if is_circle else (shape.width, shape.height)
+    )
+    turn = 0.0 if is_circle else shape.angle.to_value("rad")
+    # Half the width along west at angle zero, turned from west through north; half the height along north.
+    halves = np.column_stack(
+        [
+            (north * math.sin(turn) - east * math.cos(turn)) * width.to_value("arcsec") / 2,
+            (north * math.cos(turn) + east * math.sin(turn)) * height.to_value("arcsec") / 2,
+        ]
+    )
+    if isinstance(shape, RectangleSkyRegion):
+        signs = np.array([(-1, 1, 1, -1), (-1, -1, 1, 1)])
+        return PolygonPixelRegion(PixCoord(*(np.array(corners[0])[:, None] + halves @ signs)))
+    # A linear map makes an ellipse of a circle, and of an ellipse another.
+    axes, lengths, _ = np.linalg.svd(halves)
+    return EllipsePixelRegion(
+        PixCoord(*corners[0]),
+        width=2 * lengths[0],
+        height=2 * lengths[1],
+        angle=math.atan2(axes[1, 0], axes[0, 0]) * u.rad,
     )
 
 
