@@ -33,6 +33,7 @@ def verdict(
     *,
     held: tuple[Held, Held] = SAME,
     calmode: str = "p",
+    proven: bool = False,
     **limits: float,
 ):
     return judge(
@@ -44,6 +45,7 @@ def verdict(
         moved_arcsec=moved,
         failed_fraction=failed,
         limits=Limits(**limits),
+        proven=proven,
     )
 
 
@@ -77,6 +79,14 @@ def test_a_shift_of_three_times_the_uncertainty_is_the_limit() -> None:
     assert verdict(BETTER, moved=0.179).accepted
     found = verdict(BETTER, moved=0.181)
     assert not found.accepted and "moved by 0.181" in found.reason
+
+
+def test_a_fall_within_its_uncertainty_is_none_where_the_gains_are_proven() -> None:
+    # S/N 200 to 199.
+    after = changed(rms_jy_beam=0.005 * 200 / 199)
+    assert not verdict(after).accepted
+    assert verdict(after, proven=True).accepted
+    assert not verdict(changed(rms_jy_beam=0.0051), proven=True).accepted
 
 
 def test_limits_are_the_callers() -> None:

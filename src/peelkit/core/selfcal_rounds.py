@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import imaging, modelcol, selfcal_terms, snr, solutions
+from peelkit.core import imaging, modelcol, selfcal_crossval, selfcal_terms, snr, solutions
 from peelkit.core import selfcal_flux as flux
 from peelkit.core import selfcal_plan as planning
 from peelkit.core import selfcal_session as state
+from peelkit.core.crossval import Found
 from peelkit.core.selfcal_session import Best, Session
 from peelkit.core.selfcal_solve import How, Solved, interp, solve
 from peelkit.core.verdict import Limits, State, Verdict, judge, position_uncertainty_arcsec
@@ -67,6 +68,7 @@ class Trial:
     moved_arcsec: float | None
     limits: Limits
     verdict: Verdict
+    left_out: Found | None
 
 
 def one_round(
@@ -145,7 +147,15 @@ def _trial(
     )
     limits = _limits(session, trial)
     if solved.failed_fraction >= 1:
-        return Trial(solved, trial, None, None, limits, Verdict(False, "all solutions failed"))
+        return Trial(
+            solved, trial, None, None, limits, Verdict(False, "all solutions failed"), None
+        )
+    if base.tables or session.options.parang:
+        apply_tables(session, base)
+    left_out = selfcal_crossval.judge(session, solved, base, fields)
+    if left_out is not None and left_out.worse:
+        # No image can tell better than data that the solve has not seen.
+        return Trial(solved, trial, None, None, limits, Verdict(False, left_out.text), left_out)
     apply_tables(session, trial)
     like = read_image(session.imaging.image(session.name("first")))
     state.clean(
@@ -164,8 +174,9 @@ def _trial(
         moved_arcsec=moved,
         failed_fraction=solved.failed_fraction,
         limits=limits,
+        proven=left_out is not None and left_out.proven,
     )
-    return Trial(solved, trial, after, moved, limits, verdict)
+    return Trial(solved, trial, after, moved, limits, verdict, left_out)
 
 
 def _limits(session: Session, trial: Best) -> Limits:
@@ -193,6 +204,7 @@ def _record(session: Session, trial: Trial, before: State, first: State) -> dict
     record["solnorm"] = solved.how.solnorm and solved.rung.calmode != "p"
     record["spwmap"] = solved.spwmap
     record["fell_back"] = solved.fell_back
+    record["cross_validation"] = asdict(trial.left_out) if trial.left_out else None
     record["shift_arcsec"] = trial.moved_arcsec
     record["position_uncertainty_arcsec"] = position_uncertainty_arcsec(
         first, trial.limits.transfer_snr

@@ -1,0 +1,103 @@
+"""Baselines left out of a solve tell gains from noise: against gains that are known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from peelkit.core.crossval import Sums, Way, compare, solve
+
+N_ANT, N_TIME = 15, 24
+TIME = np.arange(N_TIME)
+NO_GAINS = Way(TIME, "")
+
+
+def simulated(gains: NDArray[np.complex128], snr: float, *, seed: int, error: float = 0.0) -> Sums:
+    """A point of 1 Jy with a S/N of each antenna and integration; ``error`` of the model on short baselines."""
+    rng = np.random.default_rng(seed)
+    weight = snr**2 / (N_ANT - 1)
+    truth = gains[:, :, None] * np.conj(gains[:, None, :])
+    if error:
+        # Antennas of like number are near each other: the sky has more flux there than the model.
+        apart = np.abs(np.subtract.outer(np.arange(N_ANT), np.arange(N_ANT)))
+        truth = truth * (1 + error * np.exp(-apart / 2))
+    noise = rng.normal(size=(2, *truth.shape))
+    cross = np.triu(weight * truth + math.sqrt(weight) * (noise[0] + 1j * noise[1]), 1)
+    power = np.broadcast_to(weight * (1 - np.eye(N_ANT)), truth.shape)
+    return Sums(cross + np.conj(np.swapaxes(cross, 1, 2)), power.copy())
+
+
+def drift(rms_rad: float, *, step: int, seed: int) -> NDArray[np.complex128]:
+    """Phases that change every ``step`` integrations."""
+    phases = np.random.default_rng(seed).normal(0, rms_rad, (N_TIME // step, N_ANT))
+    return np.exp(1j * np.repeat(phases, step, axis=0))
+
+
+def phase_error(sums: Sums, way: Way, truth: NDArray[np.complex128]) -> float:
+    """Rms of the gains that are solved on everything, about the truth [rad]."""
+    nothing = np.zeros((N_ANT, N_ANT), dtype=bool)
+    found = solve(sums.merged(way.cells), way.calmode, nothing)[way.cells]
+    off = found * np.conj(truth)
+    off *= np.conj(off.mean(axis=1, keepdims=True))
+    return float(np.sqrt((np.angle(off) ** 2).mean()))
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_noise_at_a_signal_of_three_is_caught(seed: int) -> None:
+    # Phases hold for 8 integrations: these give S/N 8; one integration S/N 3, and 19 deg of noise.
+    truth = drift(0.5, step=8, seed=seed)
+    sums = simulated(truth, 3.0, seed=seed)
+    right, short = Way(TIME // 8, "p"), Way(TIME, "p")
+    assert phase_error(sums, short, truth) > 2 * phase_error(sums, right, truth)
+    good, bad = compare(sums, NO_GAINS, right), compare(sums, right, short)
+    assert good is not None and good.proven and not good.worse
+    assert bad is not None and bad.worse and "noise" in bad.text
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_phases_that_do_change_are_followed(seed: int) -> None:
+    # S/N 5, and phases that change by 40 deg from one integration to the next.
+    truth = drift(0.5, step=1, seed=seed)
+    sums = simulated(truth, 5.0, seed=seed)
+    long, short = Way(TIME // 8, "p"), Way(TIME, "p")
+    assert phase_error(sums, short, truth) < phase_error(sums, long, truth)
+    found = compare(sums, long, short)
+    assert found is not None and found.proven
+
+
+def test_gains_of_nothing_are_no_better_than_none() -> None:
+    # A signal of half the noise: both intervals are noise, and the longer one less of it.
+    truth = np.ones((N_TIME, N_ANT), dtype=np.complex128)
+    sums = simulated(truth, 0.5, seed=1)
+    for length in (1, 4, 24):
+        found = compare(sums, NO_GAINS, Way(TIME // length, "p"))
+        assert found is not None and found.worse
+
+
+def test_amplitudes_of_an_incomplete_model_are_caught() -> None:
+    # Antennas have no errors; the sky has up to 40 % more on short baselines than the model.
+    truth = np.ones((N_TIME, N_ANT), dtype=np.complex128)
+    sums = simulated(truth, 10.0, seed=3, error=0.4)
+    whole = np.zeros(N_TIME, dtype=np.int64)
+    way = Way(whole, "a", normalise=np.zeros(1, dtype=np.int64))
+    found = compare(sums, Way(whole, ""), way)
+    assert found is not None and not found.proven
+    # Amplitudes that are wrong by 20 % are found, with the right model.
+    wrong = truth * (1 + 0.2 * np.random.default_rng(4).normal(size=N_ANT))
+    found = compare(simulated(wrong, 10.0, seed=3), Way(whole, ""), way)
+    assert found is not None and found.proven
+
+
+def test_four_antennas_are_too_few_to_leave_any_out() -> None:
+    sums = simulated(drift(0.5, step=8, seed=1), 3.0, seed=1)
+    few = Sums(sums.cross[:, :4, :4], sums.power[:, :4, :4])
+    assert compare(few, NO_GAINS, Way(TIME, "p")) is None
+
+
+def test_the_same_way_is_neither_better_nor_worse() -> None:
+    sums = simulated(drift(0.5, step=8, seed=1), 3.0, seed=1)
+    found = compare(sums, Way(TIME // 8, "p"), Way(TIME // 8, "p"))
+    assert found is not None and found.gain == 0 and not found.worse and not found.proven
