@@ -12,7 +12,12 @@ from peelkit.core.crossval import Sums, Way, compare, solve
 
 N_ANT, N_TIME = 15, 24
 TIME = np.arange(N_TIME)
-NO_GAINS = Way(TIME, "")
+NO_GAINS = Way(TIME, "", np.zeros(24, dtype=np.int64))
+
+
+def way(length: int, calmode: str = "p", **changes: bool) -> Way:
+    """Solutions of so many integrations each."""
+    return Way(TIME // length, calmode, np.zeros(N_TIME // length, dtype=np.int64), **changes)
 
 
 def simulated(gains: NDArray[np.complex128], snr: float, *, seed: int, error: float = 0.0) -> Sums:
@@ -27,19 +32,22 @@ def simulated(gains: NDArray[np.complex128], snr: float, *, seed: int, error: fl
     noise = rng.normal(size=(2, *truth.shape))
     cross = np.triu(weight * truth + math.sqrt(weight) * (noise[0] + 1j * noise[1]), 1)
     power = np.broadcast_to(weight * (1 - np.eye(N_ANT)), truth.shape)
-    return Sums(cross + np.conj(np.swapaxes(cross, 1, 2)), power.copy())
+    return Sums(cross + np.conj(np.swapaxes(cross, 1, 2)), power.copy(), 10.0 * TIME)
 
 
 def drift(rms_rad: float, *, step: int, seed: int) -> NDArray[np.complex128]:
-    """Phases that change every ``step`` integrations."""
-    phases = np.random.default_rng(seed).normal(0, rms_rad, (N_TIME // step, N_ANT))
-    return np.exp(1j * np.repeat(phases, step, axis=0))
+    """Phases that run from one value to another every ``step`` integrations."""
+    phases = np.random.default_rng(seed).normal(0, rms_rad, (N_TIME // step + 1, N_ANT))
+    place = TIME / step
+    low = place.astype(int)
+    share = (place - low)[:, None]
+    return np.exp(1j * ((1 - share) * phases[low] + share * phases[low + 1]))
 
 
-def phase_error(sums: Sums, way: Way, truth: NDArray[np.complex128]) -> float:
+def phase_error(sums: Sums, how: Way, truth: NDArray[np.complex128]) -> float:
     """Rms of the gains that are solved on everything, about the truth [rad]."""
     nothing = np.zeros((N_ANT, N_ANT), dtype=bool)
-    found = solve(sums.merged(way.cells), way.calmode, nothing)[way.cells]
+    found = solve(sums.merged(how.cells), how.calmode, nothing)[how.cells]
     off = found * np.conj(truth)
     off *= np.conj(off.mean(axis=1, keepdims=True))
     return float(np.sqrt((np.angle(off) ** 2).mean()))
@@ -47,11 +55,11 @@ def phase_error(sums: Sums, way: Way, truth: NDArray[np.complex128]) -> float:
 
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_noise_at_a_signal_of_three_is_caught(seed: int) -> None:
-    # Phases hold for 8 integrations: these give S/N 8; one integration S/N 3, and 19 deg of noise.
-    truth = drift(0.5, step=8, seed=seed)
+    # Phases drift slowly: 8 integrations give S/N 8; one has S/N 3, and 19 deg of noise.
+    truth = drift(0.4, step=24, seed=seed)
     sums = simulated(truth, 3.0, seed=seed)
-    right, short = Way(TIME // 8, "p"), Way(TIME, "p")
-    assert phase_error(sums, short, truth) > 2 * phase_error(sums, right, truth)
+    right, short = way(8), way(1)
+    assert phase_error(sums, short, truth) > 1.3 * phase_error(sums, right, truth)
     good, bad = compare(sums, NO_GAINS, right), compare(sums, right, short)
     assert good is not None and good.proven and not good.worse
     assert bad is not None and bad.worse and "noise" in bad.text
@@ -62,7 +70,7 @@ def test_phases_that_do_change_are_followed(seed: int) -> None:
     # S/N 5, and phases that change by 40 deg from one integration to the next.
     truth = drift(0.5, step=1, seed=seed)
     sums = simulated(truth, 5.0, seed=seed)
-    long, short = Way(TIME // 8, "p"), Way(TIME, "p")
+    long, short = way(8), way(1)
     assert phase_error(sums, short, truth) < phase_error(sums, long, truth)
     found = compare(sums, long, short)
     assert found is not None and found.proven
@@ -73,7 +81,7 @@ def test_gains_of_nothing_are_no_better_than_none() -> None:
     truth = np.ones((N_TIME, N_ANT), dtype=np.complex128)
     sums = simulated(truth, 0.5, seed=1)
     for length in (1, 4, 24):
-        found = compare(sums, NO_GAINS, Way(TIME // length, "p"))
+        found = compare(sums, NO_GAINS, way(length))
         assert found is not None and found.worse
 
 
@@ -81,23 +89,22 @@ def test_amplitudes_of_an_incomplete_model_are_caught() -> None:
     # Antennas have no errors; the sky has up to 40 % more on short baselines than the model.
     truth = np.ones((N_TIME, N_ANT), dtype=np.complex128)
     sums = simulated(truth, 10.0, seed=3, error=0.4)
-    whole = np.zeros(N_TIME, dtype=np.int64)
-    way = Way(whole, "a", normalise=np.zeros(1, dtype=np.int64))
-    found = compare(sums, Way(whole, ""), way)
+    amplitudes = way(24, "a", normalised=True)
+    found = compare(sums, NO_GAINS, amplitudes)
     assert found is not None and not found.proven
     # Amplitudes that are wrong by 20 % are found, with the right model.
     wrong = truth * (1 + 0.2 * np.random.default_rng(4).normal(size=N_ANT))
-    found = compare(simulated(wrong, 10.0, seed=3), Way(whole, ""), way)
+    found = compare(simulated(wrong, 10.0, seed=3), NO_GAINS, amplitudes)
     assert found is not None and found.proven
 
 
 def test_four_antennas_are_too_few_to_leave_any_out() -> None:
     sums = simulated(drift(0.5, step=8, seed=1), 3.0, seed=1)
-    few = Sums(sums.cross[:, :4, :4], sums.power[:, :4, :4])
-    assert compare(few, NO_GAINS, Way(TIME, "p")) is None
+    few = Sums(sums.cross[:, :4, :4], sums.power[:, :4, :4], sums.time_s)
+    assert compare(few, NO_GAINS, way(1)) is None
 
 
 def test_the_same_way_is_neither_better_nor_worse() -> None:
     sums = simulated(drift(0.5, step=8, seed=1), 3.0, seed=1)
-    found = compare(sums, Way(TIME // 8, "p"), Way(TIME // 8, "p"))
+    found = compare(sums, way(8), way(8))
     assert found is not None and found.gain == 0 and not found.worse and not found.proven

@@ -29,7 +29,7 @@ ITERATIONS = 40
 
 @dataclass(frozen=True)
 class Sums:
-    """Data against model in the finest cells that either set of gains may tell apart.
+    """Data against model, in a cell for each integration, spw and hand.
 
     Parameters
     ----------
@@ -37,10 +37,12 @@ class Sums:
         ``sum w D conj(M)`` of data D and model M, for antenna1 and antenna2; Hermitian.
     power : ndarray, shape of cross
         ``sum w |M|^2``; symmetric.
+    time_s : ndarray, shape (cell,)
     """
 
     cross: NDArray[np.complex128]
     power: NDArray[np.float64]
+    time_s: NDArray[np.float64]
 
     def merged(self, which: NDArray[np.int64]) -> Sums:
         """Sums of coarser cells: ``which`` one each cell belongs to."""
@@ -48,25 +50,47 @@ class Sums:
         cross, power = np.zeros(shape, dtype=np.complex128), np.zeros(shape)
         np.add.at(cross, which, self.cross)
         np.add.at(power, which, self.power)
-        return Sums(cross, power)
+        time = np.bincount(which, self.time_s) / np.bincount(which)
+        return Sums(cross, power, time)
 
 
 @dataclass(frozen=True)
 class Way:
-    """How gains are solved: the cell of its own that each finest cell belongs to, and the mode.
+    """How gains are solved and applied.
 
     Parameters
     ----------
-    cells : ndarray of int, shape (finest cell,)
+    cells : ndarray of int, shape (cell of the sums,)
+        The solution that each cell of the sums goes into.
     calmode : str
         ``p``, ``a`` or ``ap``; empty: no gains.
-    normalise : ndarray of int, optional
-        Group of each of its own cells in which the mean power of the gains is kept at 1.
+    series : ndarray of int, shape (solution,)
+        Which solutions follow one another in time: between these, gains are interpolated linearly.
+    normalised : bool
+        The mean power of the gains of a series is kept at 1.
     """
 
     cells: NDArray[np.int64]
     calmode: str
-    normalise: NDArray[np.int64] | None = None
+    series: NDArray[np.int64]
+    normalised: bool = False
+
+    def between(
+        self, time_s: NDArray[np.float64], own_s: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """For each cell of the sums, the other solution next to it in time, and that one's share."""
+        other = self.cells.copy()
+        later = time_s > own_s[self.cells]
+        order = np.lexsort((own_s, self.series))
+        same = self.series[order][1:] == self.series[order][:-1]
+        following = np.arange(order.size)
+        before = following.copy()
+        following[order[:-1][same]] = order[1:][same]
+        before[order[1:][same]] = order[:-1][same]
+        other = np.where(later, following[self.cells], before[self.cells])
+        gap = own_s[other] - own_s[self.cells]
+        share = np.divide(time_s - own_s[self.cells], gap, out=np.zeros_like(gap), where=gap != 0)
+        return other, np.clip(share, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -134,27 +158,40 @@ def solve(sums: Sums, calmode: str, left_out: NDArray[np.bool_]) -> NDArray[np.c
 
 
 def _normalised(
-    gains: NDArray[np.complex128], used: NDArray[np.bool_], group: NDArray[np.int64]
+    gains: NDArray[np.complex128], used: NDArray[np.bool_], series: NDArray[np.int64]
 ) -> NDArray[np.complex128]:
-    power = np.bincount(group, (np.abs(gains) ** 2 * used).sum(axis=1))
-    count = np.bincount(group, used.sum(axis=1))
+    power = np.bincount(series, (np.abs(gains) ** 2 * used).sum(axis=1))
+    count = np.bincount(series, used.sum(axis=1))
     scale = np.sqrt(np.divide(power, count, out=np.ones_like(power), where=power > 0))
-    return gains / scale[group][:, None]
+    return gains / scale[series][:, None]
 
 
-def _drop(
-    sums: Sums, gains: NDArray[np.complex128], cells: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """How much lower chi-squared is with gains than with none, by cell and baseline."""
+def _applied(
+    gains: NDArray[np.complex128],
+    way: Way,
+    between: tuple[NDArray[np.int64], NDArray[np.float64]],
+) -> NDArray[np.complex128]:
+    """Gains of each cell of the sums, interpolated in amplitude and direction."""
+    other, share = between
+    one, two = gains[way.cells], gains[other]
+    mixed = one + share[:, None] * (two - one)
+    size = np.abs(one) + share[:, None] * (np.abs(two) - np.abs(one))
+    length = np.abs(mixed)
+    return mixed * np.divide(size, length, out=np.ones_like(size), where=length > 0)
+
+
+def _drop(sums: Sums, gains: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """How much lower chi-squared is with gains than with none, by baseline."""
     both = gains[:, :, None] * np.conj(gains[:, None, :])
-    return np.asarray(
-        2 * (np.conj(both[cells] - 1) * sums.cross).real
-        - (np.abs(both[cells]) ** 2 - 1) * sums.power
-    )
+    drop = 2 * (np.conj(both - 1) * sums.cross).real - (np.abs(both) ** 2 - 1) * sums.power
+    return np.asarray(drop.sum(axis=0))
 
 
-def compare(sums: Sums, old: Way, new: Way) -> Found | None:
-    """Chi-squared of baselines left out, with the new gains and the old; None with too few antennas."""
+def compare(sums: Sums, old: Way, new: Way, *, refant: int = 0) -> Found | None:
+    """Chi-squared of baselines left out, with the new gains and the old; None with too few antennas.
+
+    Gains are interpolated in time with the phase of ``refant`` at 0, as they are applied.
+    """
     n_antenna = sums.power.shape[1]
     seen = np.flatnonzero(sums.power.any(axis=(0, 1)))
     if seen.size < LEAST_ANTENNAS:
@@ -163,16 +200,18 @@ def compare(sums: Sums, old: Way, new: Way) -> Found | None:
     rank[seen] = np.arange(seen.size)
     fold = (rank[:, None] + rank[None, :]) % FOLDS
     totals = np.zeros((2, n_antenna, n_antenna))
-    for number in range(FOLDS):
-        left_out = fold == number
-        for total, way in zip(totals, (old, new), strict=True):
-            if not way.calmode:
-                continue
-            own = sums.merged(way.cells)
+    for total, way in zip(totals, (old, new), strict=True):
+        if not way.calmode:
+            continue
+        own = sums.merged(way.cells)
+        between = way.between(sums.time_s, own.time_s)
+        for number in range(FOLDS):
+            left_out = fold == number
             gains = solve(own, way.calmode, left_out)
-            if way.normalise is not None:
-                gains = _normalised(gains, np.asarray(own.power.any(axis=2)), way.normalise)
-            total += np.where(left_out, _drop(sums, gains, way.cells).sum(axis=0), 0)
+            gains *= np.exp(-1j * np.angle(gains[:, [refant]]))
+            if way.normalised:
+                gains = _normalised(gains, np.asarray(own.power.any(axis=2)), way.series)
+            total += np.where(left_out, _drop(sums, _applied(gains, way, between)), 0)
     # Half of each baseline for either antenna: their sum is that of the baselines, and its variance twice that
     # of antennas with nothing in common.
     difference = (totals[1] - totals[0])[seen].sum(axis=1) / 2

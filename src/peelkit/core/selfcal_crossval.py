@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,9 @@ from peelkit.io.usable import usable_weights
 
 # Of a pair of antennas in a cell: `crossval.Sums`, and what is made of them.
 CELL_BYTES, SHARE = 150, 0.25
+
+# Gains are interpolated between intervals: so many in a row, where not all data fit into memory.
+RUN = 8
 
 
 def judge(session: Session, solved: Solved, base: Best, fields: list[int]) -> crossval.Found | None:
@@ -31,12 +36,14 @@ def judge(session: Session, solved: Solved, base: Best, fields: list[int]) -> cr
     if sums is None:
         return None
     new = _way(session, solved.rung, cells, 0, solnorm=solved.how.solnorm)
+    none = np.zeros(len(cells), dtype=np.int64)
     old = (
-        crossval.Way(np.zeros(len(cells), dtype=np.int64), "")
+        crossval.Way(none, "", none[:1])
         if before is None
         else _way(session, before, cells, 1, solnorm=solved.how.solnorm)
     )
-    return crossval.compare(sums, old, new)
+    names = [antenna.name for antenna in session.info.antennas]
+    return crossval.compare(sums, old, new, refant=names.index(session.refants[0]))
 
 
 def _replaced(session: Session, base: Best) -> snr.Rung | None:
@@ -65,80 +72,74 @@ def _intervals(session: Session, rows: NDArray[np.int64], rung: snr.Rung) -> NDA
 def _sums(
     session: Session, rungs: list[snr.Rung], base: Best, fields: list[int]
 ) -> tuple[crossval.Sums | None, NDArray[np.int64]]:
-    """Data against model in cells of interval (of each rung), spw and hand.
+    """Data against model by integration, spw and hand.
 
     Returns
     -------
     Sums or None
         None without data.
-    ndarray of int, shape (cell, 2 + number of rungs)
-        Spw and hand, and the interval of each rung.
+    ndarray of int, shape (cell, 3 + number of rungs)
+        Spw, hand and execution, and the interval of each rung.
     """
-    info = session.work
+    info, n_antenna = session.work, len(session.info.antennas)
     rows = ms.every_row(info)
     with ms.opened(info.path) as main:
         if len(fields) < len(session.fields):
             rows = rows[np.isin(main.getcol("FIELD_ID"), fields)]
+        times = np.unique(main.getcol("TIME")).size
     numbers = np.stack([_intervals(session, rows, rung) for rung in rungs])
-    n_antenna = len(info.antennas)
-    cells: dict[tuple[int, ...], int] = {}
+    room = SHARE * memory.limit_gib() * memory.GIB / memory.processes() / CELL_BYTES / n_antenna**2
     spws = session.found.spws()
-    # What does not fit into memory is not looked at: some of the longer intervals say as much as all.
-    pairs = np.unique(numbers[0][rows].astype(np.int64) * 2**31 + numbers[-1][rows])
-    most = SHARE * memory.limit_gib() * memory.GIB / memory.processes()
-    room = int(most / (CELL_BYTES * n_antenna**2))
-    hands = info.n_hands(spws)
-    step = max(1, -(-pairs.size * len(spws) * hands // max(1, room)))
-    rows = rows[numbers[-1][rows] % step == 0]
-    channels = info.channels(session.selection)
+    step = math.ceil(times * len(spws) * info.n_hands(spws) / max(1.0, room))
+    if step > 1:
+        longest = numbers[-1][rows]
+        run = min(RUN, max(1, (int(longest.max()) + 1) // step))
+        rows = rows[longest // run % step == 0]
     changed = bool(base.tables) or session.options.parang
     column = "CORRECTED_DATA" if changed else info.data_column("data")
+    channels = info.channels(session.selection)
+    cells: dict[tuple[float, ...], int] = {}
     blocks: list[tuple[NDArray[np.complex128], NDArray[np.float64]]] = []
+    square = (n_antenna, n_antenna)
     with ms.opened(info.path) as main:
         for description, chunk in ms.chunks(main, info, rows, bytes_per_sample=40):
             if description.spw not in channels:
                 continue
-            which = ms.parallel_hands(description.correlations)
+            hands = ms.parallel_hands(description.correlations)
             inside = ms.channel_mask(
                 channels[description.spw], len(info.spws[description.spw].freq_hz)
             )
             data, model = (
-                ms.get(main, name, chunk)[:, inside][:, :, which] for name in (column, "MODEL_DATA")
+                ms.get(main, name, chunk)[:, inside][:, :, hands] for name in (column, "MODEL_DATA")
             )
-            weight = usable_weights(main, chunk, which, inside)
+            weight = usable_weights(main, chunk, hands, inside)
             weight = np.where(np.isfinite(data), weight, 0)
-            data = np.where(weight > 0, data, 0)
-            cross = (weight * data * np.conj(model)).sum(axis=1)
+            cross = (weight * np.where(weight > 0, data, 0) * np.conj(model)).sum(axis=1)
             power = (weight * np.abs(model) ** 2).sum(axis=1)
-            one, two = ms.get(main, "ANTENNA1", chunk), ms.get(main, "ANTENNA2", chunk)
-            intervals = numbers[:, chunk]
-            kinds, of_row = np.unique(intervals, axis=1, return_inverse=True)
-            of_row = of_row.reshape(-1)
-            for hand in range(which.size):
-                index = np.array(
-                    [
-                        cells.setdefault((description.spw, hand, *kind), len(cells))
-                        for kind in kinds.T.tolist()
-                    ]
-                )
-                while len(blocks) < len(cells):
-                    blocks.append(
-                        (
-                            np.zeros((n_antenna, n_antenna), dtype=np.complex128),
-                            np.zeros((n_antenna, n_antenna)),
-                        )
-                    )
-                for kind, cell in enumerate(index):
-                    mine = of_row == kind
+            one, two, when, execution = (
+                ms.get(main, name, chunk)
+                for name in ("ANTENNA1", "ANTENNA2", "TIME", "OBSERVATION_ID")
+            )
+            kinds, of_row = np.unique(
+                np.stack([when, execution, *numbers[:, chunk]]), axis=1, return_inverse=True
+            )
+            order = np.argsort(of_row.reshape(-1), kind="stable")
+            ends = np.cumsum(np.bincount(of_row.reshape(-1)))[:-1]
+            for kind, mine in zip(kinds.T.tolist(), np.split(order, ends), strict=True):
+                for hand in range(hands.size):
+                    cell = cells.setdefault((description.spw, hand, *kind), len(cells))
+                    if cell == len(blocks):
+                        blocks.append((np.zeros(square, dtype=np.complex128), np.zeros(square)))
                     np.add.at(blocks[cell][0], (one[mine], two[mine]), cross[mine, hand])
                     np.add.at(blocks[cell][1], (one[mine], two[mine]), power[mine, hand])
     if not blocks:
-        return None, np.zeros((0, 2 + len(rungs)), dtype=np.int64)
-    cross_all = np.stack([block[0] for block in blocks])
-    power_all = np.stack([block[1] for block in blocks])
-    cross_all = cross_all + np.conj(np.swapaxes(cross_all, 1, 2))
-    power_all = power_all + np.swapaxes(power_all, 1, 2)
-    return crossval.Sums(cross_all, power_all), np.array(list(cells))
+        return None, np.zeros((0, 3 + len(rungs)), dtype=np.int64)
+    cross, power = (np.stack(part) for part in zip(*blocks, strict=True))
+    cross = cross + np.conj(np.swapaxes(cross, 1, 2))
+    power = power + np.swapaxes(power, 1, 2)
+    keys = np.array(list(cells))
+    ids = np.delete(keys, 2, axis=1).astype(np.int64)
+    return crossval.Sums(cross, power, keys[:, 2] - keys[:, 2].min()), ids
 
 
 def _way(
@@ -147,13 +148,10 @@ def _way(
     """Which cells a rung solves together."""
     groups = spwmaps.groups(session.info, session.found, rung.combine)
     # Executions have intervals of their own, so that a spw in groups of several may take the first.
-    spw = np.array(
-        [next((i for i, group in enumerate(groups) if one in group), -1) for one in cells[:, 0]]
-    )
-    hand = np.zeros_like(spw) if rung.gaintype == "T" else cells[:, 1]
-    keys = np.stack([spw, hand, cells[:, 2 + number]])
+    spw = [next((i for i, group in enumerate(groups) if one in group), -1) for one in cells[:, 0]]
+    hand = np.zeros(len(cells), dtype=np.int64) if rung.gaintype == "T" else cells[:, 1]
+    keys = np.stack([np.array(spw), hand, cells[:, 2], cells[:, 3 + number]])
     own, which = np.unique(keys, axis=1, return_inverse=True)
-    normalise = None
-    if solnorm and rung.calmode != "p":
-        normalise = np.unique(own[0], return_inverse=True)[1].reshape(-1)
-    return crossval.Way(which.reshape(-1), rung.calmode, normalise)
+    _, series = np.unique(own[:3], axis=1, return_inverse=True)
+    normalised = solnorm and rung.calmode != "p"
+    return crossval.Way(which.reshape(-1), rung.calmode, series.reshape(-1), normalised)
