@@ -12,7 +12,7 @@ DEMO := demo
 # `make bench BENCH=quick` for size 1 only, each once; BENCH=40 for what there is time for in 40 minutes.
 BENCH :=
 
-.PHONY: help install programs test test-fast lint format docs bench demo demo-selfcal demo-calibrate clean
+.PHONY: help install programs test test-fast lint format docs bench cases demo demo-selfcal demo-calibrate clean
 
 help:
 	@echo "make test       set up and run all tests"
@@ -22,6 +22,7 @@ help:
 	@echo "make demo-calibrate  calibrate the NGC 5921 data that casadata ships, in ./$(DEMO)-calibrate"
 	@echo "make bench      beside the published recipe and limits, to bench/README.md: about three hours on two idle cores;"
 	@echo "                BENCH=quick for a quarter of an hour, BENCH=40 for 40 minutes; a stopped run goes on"
+	@echo "make cases      60 simulated fields with all kinds of errors against truth, to docs/peeling.md: a night; goes on"
 	@echo "make lint       ruff, mypy and the check of man pages and completions"
 	@echo "make docs       write man pages and completions again"
 
@@ -67,6 +68,11 @@ docs: $(STAMP)
 bench: $(STAMP)
 	@command -v wsclean > /dev/null || echo "wsclean is not installed (apt install wsclean): left out"
 	$(BIN)/python bench/run.py $(if $(filter quick,$(BENCH)),--quick,$(if $(BENCH),--minutes $(BENCH)))
+
+cases: $(STAMP)
+	$(BIN)/python bench/cases.py --jobs 2
+	$(BIN)/python bench/cases.py --jobs 2 --selfcal
+	$(BIN)/python bench/cases.py --table
 
 demo: $(STAMP)
 	rm -rf ./$(DEMO)

@@ -1,6 +1,6 @@
 """The matrix of cases: the whole chain of `peelkit recipe peel` with its defaults, against truth.
 
-    python bench/cases.py [--only REGEX] [--seeds 1,2,3] [--jobs N] [--list] [--keep]
+    python bench/cases.py [--only REGEX] [--seeds 1,2,3] [--jobs N] [--selfcal] [--list] [--table] [--keep]
 
 Ten regimes of errors (`regimes.py`) by two generators (`peelkit simulate`, and `independent.py`, which shares no code with it),
 each with three seeds; configuration, a source in the middle, and the S/N of the bright source in a visibility go through their
@@ -8,7 +8,9 @@ values from case to case. Nothing is given to the chain but the MS, regions by a
 is the same sky in the same noise, without errors and without the bright source, imaged with the same parameters.
 
 A result is a line of JSON in bench/cases.jsonl, written when the case ends: one that is done with this code is not done
-again, and a run that was killed goes on. Seeds 1 to 3 are for tuning, 11 to 13 for reports.
+again, and a run that was killed goes on. Seeds 1 to 3 are for tuning, 11 to 13 for reports. ``--selfcal`` runs self-calibration
+alone, and compares the gains of each round with the truth (`gains_truth.py`). ``--table`` writes the tables of what is done into
+docs/peeling.md.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import cases_report
 from regimes import REGIMES, Regime
 
 HERE = Path(__file__).parent
@@ -59,6 +62,8 @@ COMPARED_SIGMA = 10.0
 # Verdicts: the local rms over that of the twin, and the median flux over that in the twin.
 GOOD_RMS, WRONG_RMS, WRONG_FLUX = 1.3, 2.0, 0.05
 LONGEST_S = 7200
+# Code here that results depend on, beside peelkit's.
+OWN = ("regimes.py", "independent.py", "cases.py", "gains_truth.py")
 
 
 @dataclass(frozen=True)
@@ -253,14 +258,40 @@ def bright_of(case: Case, truth: dict[str, Any]) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- one case
 
 
-def run_case(case: Case, work: Path, *, keep: bool) -> dict[str, Any]:
-    """The chain on one case, and what came of it."""
+def prepare(case: Case, work: Path) -> tuple[Path, dict[str, Any]]:
+    """A new folder with the data of a case, and its truth."""
     folder = work / case.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     simulate(case, folder, "sim", twin=False)
+    return folder, json.loads((folder / "sim.ms.truth.json").read_text())
+
+
+def run_selfcal(case: Case, work: Path, *, keep: bool) -> dict[str, Any]:
+    """Self-calibration alone, and its rounds against the truth."""
+    import gains_truth
+
+    folder, truth = prepare(case, work)
+    begin = time.monotonic()
+    words = ["selfcal", "sim.ms", "--out", "selfcal", "--sidecar", "selfcal.json"]
+    status = run(folder, [*PEELKIT, *words], "log")
+    seconds = round(time.monotonic() - begin, 1)
+    record = folder / "selfcal.json"
+    rounds = gains_truth.judge_rounds(folder, record, truth) if record.exists() else []
+    wrong = sum(one["nearer"] not in (None, one["accepted"]) for one in rounds)
+    found = {
+        "status": status, "message": last_line(folder / "log")[:300], "seconds": seconds,
+        "rounds": rounds, "verdict": f"{wrong} of {len(rounds)} wrong",
+    }  # fmt: skip
+    if not keep:
+        shutil.rmtree(folder)
+    return found
+
+
+def run_case(case: Case, work: Path, *, keep: bool) -> dict[str, Any]:
+    """The chain on one case, and what came of it."""
+    folder, truth = prepare(case, work)
     simulate(case, folder, "twin", twin=True)
-    truth = json.loads((folder / "sim.ms.truth.json").read_text())
     write_regions(case, truth, folder / "bright.crtf")
     with (folder / "peel.sh").open("w") as script:
         subprocess.run([*PEELKIT, "recipe", "peel"], stdout=script, check=True, env=environment())
@@ -470,7 +501,7 @@ def code_version() -> str:
     """Of all code that a result depends on."""
     digest = hashlib.sha256()
     files = [*(ROOT / "src/peelkit").rglob("*.py"), *(ROOT / "src/peelkit").rglob("*.sh")]
-    for path in sorted([*files, HERE / "regimes.py", HERE / "independent.py", HERE / "cases.py"]):
+    for path in sorted([*files, *(HERE / name for name in OWN)]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -508,6 +539,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=HERE / "work" / "cases")
     parser.add_argument("--results", type=Path, default=HERE / "cases.jsonl")
     parser.add_argument("--keep", action="store_true", help="keep the folders of the cases")
+    parser.add_argument("--selfcal", action="store_true", help="self-calibration alone")
+    parser.add_argument(
+        "--table", action="store_true", help="write the tables into docs/peeling.md"
+    )
     parser.add_argument("--list", action="store_true", help="the names of the cases")
     asked = parser.parse_args()
     seeds = tuple(int(word) for word in asked.seeds.split(","))
@@ -515,22 +550,48 @@ def main() -> None:
     if asked.list:
         sys.stdout.write("".join(f"{case.name}\n" for case in cases))
         return
-    version = code_version()
-    done = {one["case"] for one in read_results(asked.results) if one["code"] == version}
-    work = asked.work.absolute()
+    if asked.table:
+        cases_report.write(ROOT / "docs/peeling.md", read_results(asked.results), seeds)
+        return
+    version, chain = code_version(), "selfcal" if asked.selfcal else "peel"
+    done = {
+        one["case"]
+        for one in read_results(asked.results)
+        if (one["code"], one.get("chain"), one["verdict"] != "not run") == (version, chain, True)
+    }
+    work = asked.work.absolute() / chain
+    run_one = run_selfcal if asked.selfcal else run_case
 
     def one(case: Case) -> None:
-        about = {"case": case.name, **asdict(case), "code": version, "commit": commit()}
+        about = {
+            "case": case.name,
+            **asdict(case),
+            "chain": chain,
+            "code": version,
+            "commit": commit(),
+        }
         try:
-            found = run_case(case, work, keep=asked.keep)
+            found = run_one(case, work, keep=asked.keep)
         except Exception as error:  # one case that cannot be run is no reason to stop the others
             found = {"verdict": "not run", "message": f"{type(error).__name__}: {error}"[:500]}
         add_result(asked.results, {**about, **found})
-        sys.stdout.write(line_of({**about, **found}) + "\n")
+        line = selfcal_line_of if asked.selfcal and "rounds" in found else line_of
+        sys.stdout.write(line({**about, **found}) + "\n")
         sys.stdout.flush()
 
     with ThreadPoolExecutor(asked.jobs) as pool:
         list(pool.map(one, (case for case in cases if case.name not in done)))
+
+
+def selfcal_line_of(one: dict[str, Any]) -> str:
+    """A result of self-calibration in a line: the error of the gains, and what was taken back in brackets."""
+    errors = [f"{value['before']:.3f}" for value in one["rounds"][:1]]
+    errors += [
+        f"{value['after']:.3f}" if value["accepted"] else f"({value['after']:.3f})"
+        for value in one["rounds"]
+    ]
+    said = f"{one['case']:44s} {one['verdict']:12s} status {one['status']} {' '.join(errors)}"
+    return f"{said} {one['seconds']} s: {one['message']}"
 
 
 def line_of(one: dict[str, Any]) -> str:
