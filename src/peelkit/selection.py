@@ -6,11 +6,12 @@ caller read from the MS.
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from peelkit.errors import DataError, OptionError
 
+_CHANNELS = r"[\d~;\s]+"
 _TIME = re.compile(r"^\s*([0-9]*\.?[0-9]+)\s*(s|sec|min|m|h|hr)?\s*$", re.IGNORECASE)
 _SECONDS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "hr": 3600.0}
 _COUNT = re.compile(r"^\s*(\d+)\s*int\s*$", re.IGNORECASE)
@@ -115,6 +116,38 @@ def check_uvrange(text: str) -> None:
             )
 
 
+def antenna_words(ids: Sequence[int], names: Sequence[str]) -> list[str]:
+    """What engines call antennas: the name, or the id where it is blank, not unique or has CASA's syntax.
+
+    CASA takes a number for a name first, if an antenna is called so (measured, 6.7).
+    """
+    words = []
+    for number in ids:
+        name = names[number]
+        if re.fullmatch(r"[\w.-]+", name) and names.count(name) == 1:
+            words.append(name)
+        else:
+            words.append(f'"{name}"' if str(number) in names else str(number))
+    return words
+
+
+def _pieces(text: str, names: Collection[str], tail: str = "") -> list[str]:
+    """Split a list at its commas, but for those in names; a name may be in quotes, and ``tail`` may follow it."""
+    whole = {name.strip() for name in names if "," in name}
+    words = text.split(",")
+    found: list[str] = []
+    while words:
+        for count in range(len(words), 0, -1):
+            piece = ",".join(words[:count]).strip()
+            match = re.fullmatch(rf"(.*?)({tail})", piece, re.DOTALL)
+            name = match.group(1).strip('"') if match else piece
+            if count == 1 or name in whole or piece in whole:
+                break
+        found.append(piece)
+        words = words[count:]
+    return found
+
+
 def parse_ids(
     text: str, names: Sequence[str], *, kind: str, ids: Sequence[int] | None = None
 ) -> list[int]:
@@ -124,7 +157,8 @@ def parse_ids(
     ----------
     text : str
         Comma-separated ids, ranges ``0~3``, open ranges ``>3`` and ``<3``, names, names with
-        ``*`` and ``?``; empty selects all.
+        ``*`` and ``?``; empty selects all. A number is an id before it is a name; of an antenna it is a name first,
+        as CASA has it.
     names : sequence of str
         The names, in the order of their ids.
     kind : str
@@ -141,8 +175,8 @@ def parse_ids(
     if not text.strip() or text.strip() == "*":
         return known
     chosen: list[int] = []
-    for part in (piece.strip() for piece in text.split(",")):
-        found = _match_ids(part, names, known)
+    for part in _pieces(text, names):
+        found = _match_ids(part, names, known, name_first=kind in ("antenna", "refant"))
         if not found:
             listing = ", ".join(
                 f"{number}={name}" if name else str(number)
@@ -155,9 +189,16 @@ def parse_ids(
     return chosen
 
 
-def _match_ids(part: str, names: Sequence[str], known: Sequence[int]) -> list[int]:
-    # A name goes before a number: antennas may be called "1".
-    exact = [number for number, name in zip(known, names, strict=True) if name and name == part]
+def _match_ids(
+    part: str, names: Sequence[str], known: Sequence[int], *, name_first: bool
+) -> list[int]:
+    if not name_first and part.isdigit() and int(part) in known:
+        return [int(part)]
+    exact = [
+        number
+        for number, name in zip(known, names, strict=True)
+        if name.strip() and name.strip() in (part, part.strip('"'))
+    ]
     if exact:
         return exact
     if match := re.fullmatch(r"(\d+)(?:~(\d+))?", part):
@@ -195,8 +236,13 @@ def parse_spw(
         Spw id to its inclusive channel ranges.
     """
     chosen: dict[int, list[tuple[int, int]]] = {}
-    for part in (piece.strip() for piece in (text or "*").split(",")):
-        spws, _, channels = part.partition(":")
+    for part in _pieces(text or "*", names, rf"(?::{_CHANNELS})?"):
+        spws, channels = part, ""
+        # A name may have a colon.
+        if part not in names and (match := re.fullmatch(rf"(.*):({_CHANNELS})", part)):
+            spws, channels = match.groups()
+        elif part not in names:
+            spws, _, channels = part.partition(":")
         for spw in parse_ids(spws, names, kind="spw"):
             ranges = chosen.setdefault(spw, [])
             if not channels:

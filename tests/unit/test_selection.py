@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from peelkit.errors import DataError, OptionError
-from peelkit.selection import check_uvrange, parse_angle_arcsec, parse_ids, parse_solint, parse_spw
+from peelkit.selection import (
+    antenna_words,
+    check_uvrange,
+    parse_angle_arcsec,
+    parse_ids,
+    parse_solint,
+    parse_spw,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,9 +37,41 @@ def test_ids_ranges_names_and_globs(text: str, ids: list[int]) -> None:
     assert parse_ids(text, ["A", "B1", "B2", "3C273"], kind="field") == ids
 
 
-def test_a_name_goes_before_a_number() -> None:
-    # ALMA MSs have antennas called "1".
+def test_a_number_names_what_it_names_in_casa() -> None:
+    """Measured with MSSelection of CASA 6.7: a name first for antennas, an id first for fields and spws."""
     assert parse_ids("1", ["1", "0"], kind="antenna") == [0]
+    assert parse_ids("1", ["1", "0"], kind="refant") == [0]
+    assert parse_ids("1", ["1", "0"], kind="field") == [1]
+    assert parse_ids("5", ["5", "0"], kind="field") == [0]
+    assert parse_spw("0", [4, 8], ["1", "0"]) == {0: [(0, 3)]}
+
+
+ODD = ["A&B", "C,D", "", "x y", "e;f", "!g", "h~i", "C", "C,D,E", ""]
+
+
+def test_any_name_can_be_given() -> None:
+    for number, name in enumerate(ODD):
+        if name:
+            assert parse_ids(name, ODD, kind="field") == [number]
+            assert parse_ids(f'"{name}"', ODD, kind="field") == [number]
+    assert parse_ids("x y,C,D,h~i,C,C,D,E", ODD, kind="field") == [3, 1, 6, 7, 8]
+    assert parse_ids("2,9", ODD, kind="antenna") == [2, 9]
+
+
+def test_spws_may_be_called_anything() -> None:
+    names = ["a:b,c", "a", "b:1", "spw,1"]
+    chans = [8, 8, 8, 8]
+    assert parse_spw("a:b,c", chans, names) == {0: [(0, 7)]}
+    assert parse_spw("a:b,c:1~2;4,a:3", chans, names) == {0: [(1, 2), (4, 4)], 1: [(3, 3)]}
+    assert parse_spw("b:1,spw,1:0~3", chans, names) == {2: [(0, 7)], 3: [(0, 3)]}
+
+
+def test_engines_get_ids_of_antennas_whose_names_they_would_misread() -> None:
+    assert antenna_words(range(10), ODD) == ["0", "1", "2", "3", "4", "5", "6", "C", "8", "9"]
+    # CASA takes "3" for the third antenna, which is called so.
+    assert antenna_words([2, 0], ["1", "2", "3"]) == ["3", "1"]
+    assert antenna_words([1], ["1", "A&B"]) == ['"A&B"']
+    assert antenna_words([0, 1], ["ea01", "DV-02"]) == ["ea01", "DV-02"]
 
 
 @pytest.mark.parametrize("text", ["7", "0~9", "nope", "Q*"])

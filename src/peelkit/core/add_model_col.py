@@ -236,12 +236,10 @@ def default_sidecar(path: Path, column: str) -> Path:
 
 
 def _rows(info: ms.MsInfo, selection: Selection) -> NDArray[np.int64]:
-    for spw, ranges in info.channels(selection).items():
-        last = info.spws[spw].freq_hz.size - 1
-        if any(part != (0, last) for part in ranges):
-            raise OptionError(
-                f"--spw {selection.spw!r}: a column has all channels of a row; select whole spws."
-            )
+    if info.parts_of_spws(selection):
+        raise OptionError(
+            f"--spw {selection.spw!r}: a column has all channels of a row; select whole spws."
+        )
     return ms.select_rows(info, selection)
 
 

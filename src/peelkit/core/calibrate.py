@@ -78,6 +78,7 @@ def calibrate(
     if commit.recover(path) is not None:
         info = ms.read_info(path)
     check_uvrange(selection.uvrange)
+    selection = info.by_id(selection)
     column = info.data_column(options.datacolumn)
     fields, others = check_data(info, selection, options)
     found = survey(info, replace(selection, uvrange=""), progress)
@@ -190,7 +191,11 @@ def calibrate(
         },
         reads=(column, "FLAG", "WEIGHT"),
         writes=writes,
-        parameters={"out": str(folder), "field": name, "refant": ",".join(refants)},
+        parameters={
+            "out": str(folder),
+            "field": name,
+            "refant": ",".join(info.antenna_words(refants)),
+        },
         engine=made_by,
         warnings=tuple(warnings),
         refusal=refusal,
@@ -230,7 +235,7 @@ def _warnings(solved: list[Solved], options: CalibrateOptions, others: list[int]
 
 def _plots(job: Job, solved: list[Solved]) -> list[Path]:
     folder = job.workspace.folder
-    names = [antenna.name for antenna in job.work.antennas]
+    names = job.work.antenna_labels
     made: list[Path] = []
     for item in solved:
         stem = folder / item.term.name

@@ -44,6 +44,9 @@ def antenna_ids(table: CalTable, info: ms.MsInfo, used: Sequence[int]) -> dict[i
     DataError
         If an antenna of the MS that has data is not in the table.
     """
+    if list(table.antennas) == [antenna.name for antenna in info.antennas]:
+        # Names need not be unique: some are blank.
+        return {antenna.id: antenna.id for antenna in info.antennas}
     ids = {antenna.name: antenna.id for antenna in info.antennas}
     missing = [info.antennas[a].name for a in used if info.antennas[a].name not in table.antennas]
     if missing:

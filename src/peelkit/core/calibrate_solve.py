@@ -58,7 +58,7 @@ class Job:
     selection: Selection
     fields: list[int]
     found: Survey
-    refants: list[str]
+    refants: list[int]
     earlier: tuple[Table, ...] = ()
 
     @property
@@ -164,7 +164,7 @@ def _common(job: Job, term: Term, applied: list[Table]) -> dict[str, Any]:
         "uvrange": job.selection.uvrange,
         "solint": casa_solint(term.solint, integration_s=job.found.integration_s),
         "combine": term.combine,
-        "refant": ",".join(job.refants),
+        "refant": ",".join(job.work.antenna_words(job.refants)),
         "minsnr": MINSNR if options.minsnr is None else options.minsnr,
         "minblperant": options.minblperant or MINBLPERANT,
         "gaintable": [str(item.path.absolute()) for item in applied],

@@ -301,8 +301,7 @@ def _credible(gains: NDArray[np.complex128], normal: Normal) -> bool:
 
 def _referred(gains: NDArray[np.complex128], plan: Plan) -> NDArray[np.complex128]:
     """Phases with respect to the reference antenna."""
-    names = [antenna.name for antenna in plan.rows.info.antennas]
-    reference = gains[:, :, names.index(plan.refant)]
+    reference = gains[:, :, plan.refant]
     return gains * np.exp(-1j * np.angle(reference))[:, :, None]
 
 

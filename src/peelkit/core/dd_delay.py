@@ -194,8 +194,7 @@ def search(
     plan: Plan, scale: Mapping[int, float], progress: Progress
 ) -> Iterator[tuple[int, float, Delays]]:
     """Data description, first TIME and delays of each scan, or of all scans if K goes on over their ends."""
-    names = [antenna.name for antenna in plan.rows.info.antennas]
-    reference = names.index(plan.refant)
+    reference = plan.refant
     for scans in _batches(plan):
         mine = np.isin(plan.rows.scans, np.concatenate(scans))
         part = replace(plan.rows, rows=plan.rows.rows[mine], scans=plan.rows.scans[mine])
@@ -309,7 +308,7 @@ def _batches(plan: Plan) -> Iterator[list[NDArray[np.int64]]]:
 
 def _settled(plan: Plan, found: Mapping[int, Sequence[tuple[float, Delays]]]) -> DelayStart:
     """Start values from the searches of all scans; without any where none is needed."""
-    names = np.array([antenna.name for antenna in plan.rows.info.antennas])
+    names = np.array(plan.rows.info.antenna_labels)
     spws: dict[int, SpwStart] = {}
     turns, snr = [math.nan], [np.empty(0)]
     live, doubtful = (np.zeros(names.size, dtype=bool) for _ in range(2))

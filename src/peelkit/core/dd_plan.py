@@ -49,7 +49,7 @@ class Plan:
     data_column: str
     all_column: str
     directions: tuple[Direction, ...]
-    refant: str
+    refant: int
     folder: Path
     uv_range_m: tuple[float, float]
     fields: tuple[FieldDecision, ...] = ()
@@ -111,6 +111,7 @@ def settle(info: ms.MsInfo, selection: Selection, options: DdOptions, progress: 
         If something is missing, contradictory, or would be replaced without leave.
     """
     uv_range = dd_terms.uv_range_m(selection.uvrange)
+    selection = info.by_id(selection)
     all_column, directions = _directions(info, options)
     labels = {d.label for d in directions}
     for label in (*options.subtract, *options.decisions):

@@ -276,7 +276,7 @@ def results(
         "own_data": dd_own.columns(plan),
         "datacolumn": plan.data_column,
         "all_column": plan.all_column,
-        "refant": plan.refant,
+        "refant": plan.rows.info.antennas[plan.refant].name,
         "combine": sorted(plan.options.combine),
         "chi2": {
             "data": total.reduced(total.data),

@@ -222,12 +222,11 @@ def one_run(
     plan.folder.mkdir(parents=True, exist_ok=True)
     progress.stage("copying the data for the solve")
     left = dd_copy.make(plan, family, copy, shape, work.scale, change=work.change, models=models)
-    antennas = [antenna.name for antenna in plan.rows.info.antennas]
     job = quartical.Job(
         copy,
         ":".join(dd_copy.names(n_direction)),
         [dd_layout.in_copy(term, shape) for term in terms],
-        antennas.index(plan.refant),
+        plan.refant,
         work.recipe,
         weight_column="WEIGHT_SPECTRUM" if shape.weighted else "WEIGHT",
         threads=threads,

@@ -173,7 +173,7 @@ def _ddsolve(
             "combine": sorted(options.combine),
             "memory_gib": memory.limit_gib(),
             "out": str(plan.folder),
-            "refant": plan.refant,
+            "refant": plan.rows.info.antennas[plan.refant].name,
             "datacolumn": plan.data_column,
         },
         engine={

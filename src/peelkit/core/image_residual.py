@@ -160,6 +160,7 @@ def image_residual(
         settled, fields, warnings = _choose(info, selection, options, progress)
         selection = replace(selection, field=fields)
         nsigma = options.nsigma or FIRST_NSIGMA
+    selection = info.by_id(selection)
     imagers.check(settled, info, info.field_ids(selection), selection.spw)
     rows = ms.select_rows(info, selection)
     small = None

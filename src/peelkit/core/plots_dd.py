@@ -32,7 +32,7 @@ def direction_gains(plan: Plan, groups: Mapping[Key, Solutions], folder: Path) -
     list of Path
         ``dE.<label>.<amplitude|phase>.<time|freq>.png`` for each direction that has a good solution.
     """
-    names = [antenna.name for antenna in plan.rows.info.antennas]
+    names = plan.rows.info.antenna_labels
     made = []
     for label in plan.peeled:
         table = _table(towards(plan, groups, label))

@@ -129,10 +129,6 @@ def predict_region(
         raise OptionError("--rest none: goes with --predictor ducc only.")
     if machines.several and options.predictor == "tclean":
         raise OptionError("--workers, --dask-address: go with --predictor ducc only.")
-    if ":" in selection.spw:
-        raise OptionError(
-            f"spw {selection.spw!r}: channels cannot be selected; all of a spw are predicted."
-        )
     paths = model_paths(options.models, options.image)
     info = ms.read_info(path)
     ms.refuse_if_locked(path)
@@ -140,6 +136,10 @@ def predict_region(
         rehearsal.refuse_unfinished(path)
     elif commit.recover(path) is not None:
         info = ms.read_info(path)
+    if info.parts_of_spws(selection):
+        raise OptionError(
+            f"spw {selection.spw!r}: channels cannot be selected; all of a spw are predicted."
+        )
     info.require("DATA", "its shape and storage are what the new columns get.")
     rows = ms.select_rows(info, selection)
     progress.stage("reading the model")

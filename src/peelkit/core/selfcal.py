@@ -88,6 +88,7 @@ def selfcal(
         With a refusal if no round was accepted; the MS is then as it was.
     """
     info = open_ms(path, selection, options, dry_run=dry_run)
+    selection = info.by_id(selection)
     if dry_run:
         return _rehearsed(info, selection, options, progress or Progress())
     done = calibrate(info, selection, options, progress or Progress(), write=True)
@@ -230,7 +231,7 @@ def calibrate(
             **imaging.summary(session.imaging),
             "out": str(folder),
             "field": session.field_names,
-            "refant": ",".join(refants),
+            "refant": ",".join(info.antenna_words(refants)),
             "datacolumn": options.datacolumn,
             "parang": options.parang,
         },
@@ -252,7 +253,7 @@ class _Ready:
     fields: list[int]
     rows: NDArray[np.int64]
     imaging: engine.Imaging
-    refants: list[str]
+    refants: list[int]
     folder: Path
     warnings: Sequence[str]
 
@@ -321,27 +322,27 @@ def _column_warnings(info: ms.MsInfo, options: SelfcalOptions) -> list[str]:
     return []
 
 
-def choose_refants(info: ms.MsInfo, found: Survey, wanted: str) -> list[str]:
-    """Reference antennas in order of preference, by name.
+def choose_refants(info: ms.MsInfo, found: Survey, wanted: str) -> list[int]:
+    """Reference antennas in order of preference.
 
     The user's first, if any; then the central and little flagged: the score is the distance from
     the array's median position, over the largest, plus the flagged fraction (auto_selfcal's).
     """
     names = [antenna.name for antenna in info.antennas]
     used = [int(antenna) for antenna in found.antennas]
-    chosen: list[str] = []
+    chosen: list[int] = []
     if wanted:
         for antenna in parse_ids(wanted, names, kind="refant"):
             if antenna not in used:
                 raise DataError(
                     f"refant {names[antenna]!r}: has no unflagged data; choose another."
                 )
-            chosen.append(names[antenna])
+            chosen.append(antenna)
     positions = np.array([info.antennas[antenna].position_m for antenna in used])
     distance = np.linalg.norm(positions - np.median(positions, axis=0), axis=1)
     score = distance / max(distance.max(), 1.0) + (1 - found.antenna_unflagged[used])
-    ranked = [names[used[index]] for index in np.argsort(score, kind="stable")]
-    return (chosen + [name for name in ranked if name not in chosen])[:5]
+    ranked = [used[int(index)] for index in np.argsort(score, kind="stable")]
+    return (chosen + [antenna for antenna in ranked if antenna not in chosen])[:5]
 
 
 def _start(session: Session) -> None:

@@ -182,6 +182,7 @@ def selfcal_each_field(
     if options.model:
         raise OptionError("--model is of one field; leave it out, or --each-field.")
     info = one.open_ms(path, selection, options, dry_run=dry_run)
+    selection = info.by_id(selection)
     with ms.opened(info.path) as main:
         counts = rownumbers.counts_by_field(
             main, one.selected_rows(info, selection), len(info.data_descriptions)

@@ -24,7 +24,7 @@ def propose(session: Session) -> list[dict[str, Any]]:
     From the tables of the best state and, if the last round was rejected, from its table too; and from the
     calibrated data, in intervals of the shortest solution. Without any proposal there is no file.
     """
-    names = [antenna.name for antenna in session.info.antennas]
+    names = session.info.antenna_labels
     used = session.found.antennas.tolist()
     spw = session.selection.spw
     best = session.best

@@ -79,7 +79,7 @@ def make_plots(session: Session, check: dict[str, Any] | None) -> list[Path]:
     """Plots of the gains that are applied, the rounds, the model against the data, and the images."""
     folder = session.workspace.folder
     made = []
-    names = [antenna.name for antenna in session.info.antennas]
+    names = session.info.antenna_labels
     for name, mode in zip(session.best.tables, session.best.table_modes, strict=True):
         table = read_gain_table(session.workspace.path(name))
         made += plots.gains(table, names, folder / name.removesuffix(".g"), calmode=mode)

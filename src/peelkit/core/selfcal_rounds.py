@@ -193,7 +193,7 @@ def _limits(session: Session, trial: Best) -> Limits:
 
 def _record(session: Session, trial: Trial, before: State, first: State) -> dict[str, Any]:
     solved = trial.solved
-    names = [antenna.name for antenna in session.info.antennas]
+    names = session.info.antenna_labels
     image = session.imaging.image(session.name(trial.best.imagename)) if trial.after else None
     record = state.round_record(
         solved.rung, before, trial.after or before, trial.verdict, solved.tried, solved.failed,

@@ -99,7 +99,7 @@ class Session:
     imaging: engine.Imaging
     casa: engine.Casa
     imager: imagers.Imager
-    refants: list[str]
+    refants: list[int]
     progress: Progress
     best: Best = field(default_factory=Best)
     mask: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))

@@ -182,7 +182,7 @@ def _one(
             spw=spw,
             solint=casa_solint(rung.solint, integration_s=session.found.integration_s),
             combine=",".join(words),
-            refant=",".join(session.refants),
+            refant=",".join(session.info.antenna_words(session.refants)),
             refantmode="flex",
             minsnr=rung.minsnr,
             minblperant=options.minblperant

@@ -71,13 +71,12 @@ def solve(
     session: Session, rung: snr.Rung, caltable: Path, fields: list[int]
 ) -> dispersive_solve.Report:
     """Fit the delays or TEC of a round; the table is at ``caltable``, its parameters beside it."""
-    names = [antenna.name for antenna in session.info.antennas]
     return dispersive_solve.solve_term(
         session.work,
         kind=rung.gaintype,
         out=caltable,
         solint_s=None if rung.solint == "inf" else rung.solint_s,
-        refants=[names.index(name) for name in session.refants],
+        refants=session.refants,
         minsnr=rung.minsnr,
         combine=rung.combine,
         selection=Selection(

@@ -335,6 +335,7 @@ def estimate(
     if options.peak is not None and options.image is not None:
         raise OptionError("--image and --peak --rms exclude each other; give one.")
     info = ms.read_info(path)
+    selection = info.by_id(selection)
     data_column = info.data_column(options.datacolumn)
     found = survey(info, selection, progress)
     fields, spws = found.fields(), found.spws()

@@ -90,7 +90,7 @@ def check(
     channels: dict[int, list[tuple[int, int]]],
 ) -> list[SpwWeights]:
     """Weights of the unflagged data against their scatter, spw by spw."""
-    names = [antenna.name for antenna in info.antennas]
+    names = info.antenna_labels
     return [
         judge(each, names) for each in measure_scatter(info, rows, column=column, channels=channels)
     ]

@@ -29,7 +29,7 @@ from peelkit import __version__, memory
 from peelkit.errors import DataError
 from peelkit.io import rownumbers
 from peelkit.io.phasecentre import Track, read_ephemeris
-from peelkit.selection import Selection, parse_ids, parse_spw
+from peelkit.selection import Selection, antenna_words, parse_ids, parse_spw
 
 # How long another process may keep its lock before we give up.
 LOCK_WAIT_S = 10
@@ -164,6 +164,40 @@ class MsInfo:
         """Selected spws and their channel ranges."""
         return parse_spw(
             selection.spw, [len(spw.freq_hz) for spw in self.spws], [s.name for s in self.spws]
+        )
+
+    def by_id(self, selection: Selection) -> Selection:
+        """The same with ids in place of names, which engines read in their own way."""
+
+        def plain(text: str) -> bool:
+            return not text or bool(re.fullmatch(r"[\d~;:,<>*\s]+", text))
+
+        field, spw = selection.field, selection.spw
+        if not plain(field):
+            field = ",".join(map(str, self.field_ids(selection)))
+        if not plain(spw):
+            pieces = []
+            for number, ranges in self.channels(selection).items():
+                whole = ranges == [(0, len(self.spws[number].freq_hz) - 1)]
+                words = ";".join(f"{low}~{high}" for low, high in ranges)
+                pieces.append(str(number) if whole else f"{number}:{words}")
+            spw = ",".join(pieces)
+        return replace(selection, field=field, spw=spw)
+
+    def antenna_words(self, ids: Sequence[int]) -> list[str]:
+        """What engines call antennas."""
+        return antenna_words(ids, [antenna.name for antenna in self.antennas])
+
+    @property
+    def antenna_labels(self) -> list[str]:
+        """`antenna_words` of all antennas: each has one of its own."""
+        return self.antenna_words(range(len(self.antennas)))
+
+    def parts_of_spws(self, selection: Selection) -> bool:
+        """Whether of some selected spw not all channels are selected."""
+        return any(
+            ranges != [(0, len(self.spws[number].freq_hz) - 1)]
+            for number, ranges in self.channels(selection).items()
         )
 
     def n_hands(self, spws: Collection[int]) -> int:

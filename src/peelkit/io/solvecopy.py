@@ -122,8 +122,8 @@ def write(
     """
     layout = newms.Layout(
         telescope=info.telescope,
-        antenna_names=[antenna.name for antenna in info.antennas],
-        stations=[antenna.name for antenna in info.antennas],
+        antenna_names=info.antenna_labels,
+        stations=info.antenna_labels,
         position_m=np.array([antenna.position_m for antenna in info.antennas]),
         dish_m=max(antenna.diameter_m for antenna in info.antennas),
         fields=[(f"part{n}", 0.0, 0.0) for n in range(chunks)],
