@@ -248,7 +248,7 @@ def read_info(path: Path) -> MsInfo:
     Raises
     ------
     DataError
-        If it is missing, or is not an MS.
+        If it is missing, is not an MS, or is a Multi-MS.
     """
     if not path.exists():
         raise DataError(f"{path}: no such Measurement Set.")
@@ -258,6 +258,12 @@ def read_info(path: Path) -> MsInfo:
         if missing or "ANTENNA1" not in main.colnames():
             raise DataError(
                 f"{path}: a table, but not a Measurement Set (no ANTENNA1 or subtables)."
+            )
+        if _is_concatenated(path) or any(map(_is_concatenated, map(Path, main.partnames()))):
+            # Its columns cannot be added, renamed or removed, which all results and `undo` rest on.
+            raise DataError(
+                f"{path}: is a Multi-MS, several MSs concatenated; make a plain one first, in CASA: split(vis='{path}', "
+                f"outputvis='{path.stem}.plain.ms', datacolumn='all', keepmms=False)."
             )
         columns = frozenset(main.colnames())
         n_rows = main.nrows()
@@ -318,6 +324,13 @@ def read_info(path: Path) -> MsInfo:
         if sub.nrows():
             telescope = str(sub.getcell("TELESCOPE_NAME", 0))
     return MsInfo(path, n_rows, columns, antennas, fields, spws, descriptions, scans, telescope)
+
+
+def _is_concatenated(path: Path) -> bool:
+    """Whether a table is made of others; table.info says so of plain copies of such, too."""
+    # The kind of a table is the first thing in its file; casacore tells it to C++ only.
+    with (path / "table.dat").open("rb") as stream:
+        return b"ConcatTable" in stream.read(64)
 
 
 def subtable(main: table, name: str) -> Path:
