@@ -42,8 +42,7 @@ def judge(session: Session, solved: Solved, base: Best, fields: list[int]) -> cr
         if before is None
         else _way(session, before, cells, 1, solnorm=solved.how.solnorm)
     )
-    names = [antenna.name for antenna in session.info.antennas]
-    return crossval.compare(sums, old, new, refant=names.index(session.refants[0]))
+    return crossval.compare(sums, old, new, refant=session.refants[0])
 
 
 def _replaced(session: Session, base: Best) -> snr.Rung | None:
