@@ -174,7 +174,7 @@ def _trial(
         moved_arcsec=moved,
         failed_fraction=solved.failed_fraction,
         limits=limits,
-        proven=left_out is not None and left_out.proven,
+        least_gain=left_out.least_gain if left_out else 1.0,
     )
     return Trial(solved, trial, after, moved, limits, verdict, left_out)
 

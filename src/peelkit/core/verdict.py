@@ -88,7 +88,7 @@ def judge(
     moved_arcsec: float,
     failed_fraction: float,
     limits: Limits,
-    proven: bool = False,
+    least_gain: float = 1.0,
 ) -> Verdict:
     """Judge a round by its images before and after, measured with the same mask.
 
@@ -108,11 +108,11 @@ def judge(
         Of this round's solutions.
     limits : Limits
         What is tolerated.
-    proven : bool
-        Baselines left out of the solve say beyond doubt that the gains are better (`crossval`).
+    least_gain : float
+        Factor that the S/N must gain (`crossval.Found.least_gain`).
     """
     gain, reason = _against(
-        before, after, first, held, calmode, moved_arcsec, failed_fraction, limits, proven
+        before, after, first, held, calmode, moved_arcsec, failed_fraction, limits, least_gain
     )
     return Verdict(reason is None, reason or _praise(before.figures, after.figures), gain)
 
@@ -141,7 +141,7 @@ def _against(
     moved_arcsec: float,
     failed_fraction: float,
     limits: Limits,
-    proven: bool,
+    least_gain: float,
 ) -> tuple[float, str | None]:
     """Factor gained in S/N, and what speaks against the round."""
     old, new = before.figures, after.figures
@@ -151,10 +151,15 @@ def _against(
         return gain, (
             f"{100 * failed_fraction:.0f} % of the solutions failed (limit {100 * limits.failed:.0f} %)"
         )
-    if not gain >= (1 - limits.near_loss if proven else 1):
+    if not gain >= least_gain:
         what = "flux S/N" if old.extended else "S/N"
         one, two = (f.flux_snr if old.extended else f.dynamic_range for f in (old, new))
-        return gain, f"{what} fell from {_from_to(one, two)}"
+        if not gain >= 1:
+            return gain, f"{what} fell from {_from_to(one, two)}"
+        return gain, (
+            f"{what} rose from {_from_to(one, two)}, less than the {100 * (least_gain - 1):.0f} % that tell, "
+            "as baselines left out of the solve fit no better"
+        )
     if not peak_gain >= 1 - limits.near_loss:
         return gain, f"peak S/N fell from {_from_to(old.dynamic_range, new.dynamic_range)}"
     # NaN where the mask leaves no near field: then there is nothing to compare.
