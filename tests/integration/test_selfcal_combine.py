@@ -73,10 +73,13 @@ def test_executions_that_disagree_about_the_position_are_named(invoke, tmp_path:
 
 def test_where_single_spws_fail_basebands_are_combined(invoke, tmp_path: Path) -> None:
     # S/N of a phase per spw and hand: 0.3 sqrt(11 x 6 x 2) / 1.6 = 2.2, below minsnr 3; of a baseband 3.0,
-    # at the edge; of all 4.3. Without errors of phase to speak of, these are noise: no round is worth keeping.
+    # at the edge; of all 4.3. Errors of 30 deg are twice its noise: that round is good.
     path = tmp_path / "weak.ms"
     names = ("EVLA_S#A0C0#0", "EVLA_S#A0C0#1", "EVLA_S#B0D0#2", "EVLA_S#B0D0#3")
-    made(path, n_chan=(2, 2, 2, 2), spw_names=names, flux_jy=0.3, sigma_jy=1.6, phase_rms_deg=15.0)
+    made(
+        path, n_chan=(2, 2, 2, 2), spw_names=names, flux_jy=0.3, sigma_jy=1.6, phase_rms_deg=30.0,
+        n_scan=6,
+    )  # fmt: skip
     invoke(
         "selfcal",
         path,
