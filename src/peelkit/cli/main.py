@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from peelkit import __version__
-from peelkit.cli import options
+from peelkit.cli import habits, options
 from peelkit.cli.add_model_col import add_model_col
 from peelkit.cli.ddsolve import ddsolve
 from peelkit.cli.image_residual import image_residual
@@ -68,6 +68,13 @@ class PeelkitGroup(click.Group):
         """Read the options before the command."""
         with _one_line():
             return super().make_context(*args, **kwargs)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; what is typed out of habit is put right."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, habits.as_meant(command, rest) if command else rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; a `PeelkitError` becomes one line and its exit code, a bug keeps its traceback."""

@@ -134,10 +134,15 @@ def make_mask(path: Path, out: Path, options: MaskOptions, progress: Progress) -
         [parse_choice(text, option) for text in texts]
         for option, texts in (("--extract", options.extract), ("--drop", options.drop))
     )
+    if not path.exists() and out.exists():
+        raise DataError(
+            f"{path}: no such image; {out} is there, but stands where the mask is to be written. IMAGE comes first."
+        )
+    progress.stage("reading", None)
+    # Before it is said that OUT exists: the two may have been swapped.
+    image = read_restored(path)
     region_files = _region_files(out, options)
     _check_products(path, out, region_files, options)
-    progress.stage("reading", None)
-    image = read_restored(path)
     psf, warnings = read_psf(image, options.psf)
     progress.stage("finding islands", None)
     scene = _scene(image, options, psf)
