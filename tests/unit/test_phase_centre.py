@@ -104,7 +104,7 @@ def test_places_and_offsets_are_casas(tmp_path: Path) -> None:
         assert field.frame == "J2000"
 
 
-@pytest.mark.parametrize("why", ["missing", "too short", "geocentric"])
+@pytest.mark.parametrize("why", ["missing", "too short", "geocentric", "offsets"])
 def test_a_field_whose_place_is_not_known_is_refused_with_the_remedy(tmp_path: Path, why) -> None:
     path = tmp_path / "a.ms"
     make_ms(path, MsRecipe(n_antenna=4, n_scan=2, n_time=2, n_field=2))
@@ -112,6 +112,9 @@ def test_a_field_whose_place_is_not_known_is_refused_with_the_remedy(tmp_path: P
     ephemeris = path / "FIELD" / "EPHEM0_MOVER.tab"
     if why == "missing":
         shutil.rmtree(ephemeris)
+    elif why == "offsets":
+        with table(f"{path}/FIELD", readonly=False, ack=False) as sub:
+            sub.putcell("REFERENCE_DIR", 0, np.array([[1e-4, 0.0]]))
     elif why == "geocentric":
         with table(str(ephemeris), readonly=False, ack=False) as sub:
             sub.putkeyword("obsloc", "GEOCENTRIC")
@@ -119,7 +122,7 @@ def test_a_field_whose_place_is_not_known_is_refused_with_the_remedy(tmp_path: P
         with table(str(ephemeris), readonly=False, ack=False) as sub:
             sub.putcol("MJD", sub.getcol("MJD") - 1)
     info = ms.read_info(path)
-    with pytest.raises(DataError, match=r"field 0 \(field0\).*ms.addephemeris"):
+    with pytest.raises(DataError, match=r"field 0 \(field0\).*(ms.addephemeris|FIELD table)"):
         ms.select_rows(info, Selection())
     # The other field is at rest.
     assert ms.select_rows(info, Selection(field="1")).size

@@ -369,6 +369,13 @@ def _field(sub: table, folder: Path, row: int) -> Field:
         track = Track(polynomial, float(sub.getcell("TIME", row)))
     if track and number >= 0:
         found = read_ephemeris(folder, number)
+        other = np.asarray(sub.getcell("REFERENCE_DIR", row), dtype=np.float64)
+        if other.shape != polynomial.shape or order or np.abs(other - polynomial).max() > 1e-12:
+            # CASA's imager takes the offset from REFERENCE_DIR, other parts of CASA from PHASE_DIR or its polynomial alone.
+            found = (
+                "its offsets from its ephemeris differ in PHASE_DIR and REFERENCE_DIR, or change with time; "
+                "make them alike, with NUM_POLY 0, in its FIELD table."
+            )
         if isinstance(found, str):
             track = replace(track, problem=found)
         else:
