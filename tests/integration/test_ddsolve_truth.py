@@ -374,6 +374,28 @@ def test_a_solve_goes_on_until_it_has_converged_or_chi_squared_settles(tmp_path,
     assert 0.9 < results["chi2"]["solved"] < 1.05
 
 
+def test_gains_that_change_over_the_band_are_found_where_the_rest_is_bright(
+    tmp_path, invoke
+) -> None:
+    """A solve has G of whole spws only: what the rest shows beside it is taken out, and all is solved again."""
+    path = tmp_path / "a.ms"
+    truth = make_truth(path, (Bright(5.0, 300.0, 200.0),), replace(RECIPE, flux_jy=3.0))
+    rng = np.random.default_rng(8)
+    with table(str(path), readonly=False, ack=False) as main:
+        data, noise = main.getcol("DATA").astype(complex), truth["noise"]
+        one, two = main.getcol("ANTENNA1"), main.getcol("ANTENNA2")
+        # Delays: up to a radian over the spw.
+        slope = rng.normal(scale=0.3, size=(RECIPE.n_antenna, 1, 1)) * np.arange(-1.5, 2)[:, None]
+        gain = np.exp(1j * slope)
+        main.putcol("DATA", (data - noise) * gain[one] * gain[two].conj() + noise)
+    words = ("ddsolve", path, "--all", "ALL", "--peel", "B1", "--g-time", "60s", "--de-time", "inf",
+             "--de-freq", "1chan", "--no-plots", "--json")  # fmt: skip
+    results = json.loads(invoke(*words).stdout)["results"]
+    # In one pass 50.
+    assert results["chi2"]["solved"] < 5
+    assert results["balance"]["phase_rms_deg"] < 1
+
+
 def test_an_interval_of_g_that_is_no_candidate_is_kept(two, copy_ms, invoke) -> None:
     path, _ = two
     target = copy_ms(path)

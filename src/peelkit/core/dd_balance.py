@@ -37,6 +37,9 @@ LEAST_SNR = 40.0
 CREDIBLE_LEVEL = (0.8, 1.25)
 MOST_AMPLITUDE_RMS, MOST_PHASE_RMS_DEG = 0.25, 30.0
 
+# Gains that scatter by less than this, or than this many times their noise, change no solve.
+SMALL, SMALL_NOISE = 0.01, 1.5
+
 # Sums of all groups are held at once, of so many bytes for a pair of antennas, hand and bin: this share of
 # --memory at most, with longer bins if need be.
 CELL_BYTES, SHARE = 24, 0.25
@@ -155,6 +158,14 @@ class Balance:
     amplitude_rms: float
     phase_rms_deg: float
     scale: float
+
+    @property
+    def is_small(self) -> bool:
+        """Whether what was moved is so little, or nothing, that a solve without it would be the same."""
+        if not self.solved:
+            return True
+        scatter = max(self.amplitude_rms, math.radians(self.phase_rms_deg))
+        return scatter < max(SMALL, SMALL_NOISE / self.snr)
 
 
 def balance(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit import memory
-from peelkit.core import dd_compress
+from peelkit.core import dd_compress, dd_known
 from peelkit.core.dd_cells import Cells
 from peelkit.core.dd_compress import Normal
 from peelkit.core.dd_data import (
@@ -261,7 +261,7 @@ class _Copier:
         self, piece: _Piece
     ) -> tuple[Block, list[NDArray[Any]], NDArray[Any], NDArray[np.intp] | slice]:
         """The block as it is solved, its models, and its weights: 0 in all hands or in none."""
-        block = piece.block
+        block = dd_known.without(self.plan.known, piece.block)
         if self.plan.delay_start is not None:
             block = self.plan.delay_start.without(block)
         hands: NDArray[np.intp] | slice = slice(None) if self.shape.full else block.hands

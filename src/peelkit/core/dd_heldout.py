@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_gains
+from peelkit.core import dd_gains, dd_known
 from peelkit.core.dd_bins import squared
 from peelkit.core.dd_data import Block, blocks
 from peelkit.core.dd_gains import Key
@@ -67,8 +67,9 @@ class Score:
         self.samples = 0
 
         def scored(block: Block) -> tuple[slice, int, NDArray[np.float64]]:
+            # As they were solved.
+            block = dd_known.without(self.part.known, block)
             if self.part.delay_start is not None:
-                # As they were solved.
                 block = self.part.delay_start.without(block)
             size = self.part.rows.axes[block.key].times_s.size
             here = slice(start[block.key], start[block.key] + size)

@@ -15,7 +15,7 @@ from peelkit.core import dd_gate, dd_terms
 from peelkit.core.compact import Compact
 from peelkit.core.dd_data import Rows, gather
 from peelkit.core.dd_delay import DelayStart
-from peelkit.core.dd_gains import Key
+from peelkit.core.dd_gains import Key, Solutions
 from peelkit.core.dd_gate import Direction, FieldDecision
 from peelkit.core.ddsolve_options import DdOptions
 from peelkit.core.selfcal import choose_refants
@@ -42,6 +42,8 @@ class Plan:
         Where decisions differ: FIELD_ID to the plan of its class (`peelkit.core.dd_fields`).
     delay_start : DelayStart or None
         Start values of K, if it has a delay; those of its classes where decisions differ.
+    known : mapping of Key to Solutions
+        Gains of the array that are taken out of the data before they are solved (`peelkit.core.dd_known`).
     """
 
     options: DdOptions
@@ -55,6 +57,7 @@ class Plan:
     fields: tuple[FieldDecision, ...] = ()
     by_field: Mapping[int, Plan] = field(default_factory=dict)
     delay_start: DelayStart | None = None
+    known: Mapping[Key, Solutions] = field(default_factory=dict)
 
     def at(self, key: Key) -> Plan:
         """The plan of a group: that of its field, where decisions differ from field to field."""

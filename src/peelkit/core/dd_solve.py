@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import dd_alternate, dd_cells, dd_copy, dd_layout, dd_parts, dd_terms
+from peelkit.core import (
+    dd_alternate,
+    dd_cells,
+    dd_copy,
+    dd_known,
+    dd_layout,
+    dd_parts,
+    dd_terms,
+)
 from peelkit.core.dd_cells import Unit
 from peelkit.core.dd_copy import Change, Left, Models, Shape
 from peelkit.core.dd_gains import Key, Solutions
@@ -116,7 +124,7 @@ def solve(
         # QuartiCal knows neither fields nor times: the files are what others apply.
         for place, term in enumerate(terms):
             write_gains(run.gains, [found[key].terms[place] for key in found], term.name)
-        groups |= found
+        groups |= {key: dd_known.in_front(plan.known, key, one) for key, one in found.items()}
         runs.append(run)
     return groups, runs
 

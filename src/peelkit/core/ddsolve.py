@@ -25,6 +25,7 @@ from peelkit.core import (
     dd_freedom,
     dd_gains,
     dd_inject,
+    dd_known,
     dd_own,
     dd_results,
     dd_subtract,
@@ -52,6 +53,9 @@ from peelkit.spread import HERE, Machines, Spread, opened
 log = logging.getLogger(__name__)
 
 COMMAND = "ddsolve"
+
+# Solves, at most, each on data without the gains that the rest of the sky showed after the one before.
+MOST_PASSES = 4
 
 # A folder that peelkit made, and one of a run that has not ended.
 MARKER, RUNNING = "ddsolve.log", "running"
@@ -134,16 +138,22 @@ def _ddsolve(
     else:
         plan = dd_delay.with_start(plan, scale, extra, progress)
         warnings += dd_delay.words(plan)
-        plan, chosen = _with_intervals(plan, scale, extra, progress, spread)
-        if chosen is not None:
-            scale = dict(chosen.scale)
+        settled = plan
+        for number in range(MOST_PASSES):
+            plan, chosen = _with_intervals(settled, scale, extra, progress, spread)
+            if chosen is not None:
+                scale = dict(chosen.scale)
+            groups, runs = dd_classes.solve(plan, scale, extra, progress, chosen, spread=spread)
+            if not options.balance:
+                break
+            groups, balanced = dd_balance.balance(plan, groups, scale, progress)
+            if plan.by_field or balanced.is_small or number == MOST_PASSES - 1:
+                break
+            log.info("gains of the rest of the sky: solving again without them")
+            settled = replace(settled, known=dd_known.of(groups))
         warnings += weight_words(scale)
         if options.plots and chosen is not None:
-            # While QuartiCal has the cores, but for the seconds that it needs to begin.
             plots.begin(plots_intervals.intervals, plan, chosen, plan.folder)
-        groups, runs = dd_classes.solve(plan, scale, extra, progress, chosen, spread=spread)
-        if options.balance:
-            groups, balanced = dd_balance.balance(plan, groups, scale, progress)
         if options.plots:
             plots.begin(plots_dd.direction_gains, plan, groups, plan.folder)
         if options.inject:
