@@ -492,8 +492,19 @@ def test_products_are_replaced_only_with_overwrite(folder, out):
     assert out.read_bytes() == before
     # Without a bright source, regions of an older run would mislead.
     result = run(folder / "field.fits", out, "--overwrite", "--bright-flux", 50)
-    assert "no region written: island 1" in result.stderr
+    assert "no source worth peeling: island 1" in result.stderr
     assert not out.with_suffix(".crtf").exists()
+
+
+def test_regions_that_were_asked_for_and_are_not_there_end_with_5(folder, out, tmp_path):
+    # The next command of a chain reads that file.
+    mine = tmp_path / "mine.crtf"
+    words = (folder / "field.fits", out, "--regions", mine, "--bright-flux", 50)
+    result = run(*words, code=5)
+    assert f"{mine}: no source worth peeling: island 1" in result.stderr
+    assert not mine.exists() and out.exists()
+    record = json.loads((tmp_path / "out.mask.fits.peelkit.json").read_text())
+    assert record["refusal"] and record["results"]["regions"] == []
 
 
 def test_overwrite_never_removes_what_is_no_image(folder, tmp_path):

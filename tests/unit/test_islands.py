@@ -299,6 +299,7 @@ def judged(data, *, sigma, psf=True, **changes):
         islands,
         labels,
         global_rms=robust_rms(data[labels == 0]),
+        quiet_rms=float(np.percentile(made.noise, 5)),
         psf=image_of(PSF) if psf else None,
         **options,
     )
@@ -391,6 +392,32 @@ def test_a_source_whose_artefacts_fill_the_image_is_bright():
     assert [island.number for island, verdict, _ in found if verdict.bright] == [1]
     # Noise around a source has neither parity nor such negatives.
     assert not any(v.bright for _, v, _ in judged(sky(10.0) + noise(3), sigma=6)[0])
+
+
+def test_two_sources_whose_artefacts_fill_the_image_are_bright_and_a_third_is_not():
+    # All kinds of errors, so that no symmetry tells, that fade outwards: after self-calibration the global
+    # rms is that of the artefacts, and the rms near the sources not twice as high.
+    def artefacts(peak, x, y, seed):
+        away = np.hypot(*(np.mgrid[0:SIZE, 0:SIZE] - np.array([y, x])[:, None, None]))
+        errors = gain_errors(peak, x, y, phase_deg=2, seed=seed)
+        errors += gain_errors(peak, x, y, amplitude=0.035, seed=seed + 1)
+        return (0.5 + np.exp(-away / 60)) * errors
+
+    second = (100.0, 400.0)
+    data = sky(10.0) + gaussian(*second, 8.0) + noise(4)
+    third = gaussian(430, 430, 1.0)
+    found, around = judged(data + third, sigma=8)
+    assert not any(verdict.bright for _, verdict, _ in found)  # well calibrated
+    data += artefacts(10.0, *AT, 5) + artefacts(8.0, *second, 9)
+    found, around = judged(data + third, sigma=8)
+    assert found[0][1].rms_ratio < 2 and found[1][1].rms_ratio < 2
+    assert abs(around.parity) < 0.3
+    bright = [island for island, verdict, _ in found if verdict.bright]
+    assert [(one.x, one.y) for one in bright] == [
+        pytest.approx(AT, abs=0.3), pytest.approx(second, abs=0.3)
+    ]  # fmt: skip
+    # The third, of 1 Jy, is among the artefacts of both and has none of its own.
+    assert any(math.hypot(island.x - 430, island.y - 430) < 3 for island, _, _ in found)
 
 
 def test_the_brightest_island_is_never_an_artefact():

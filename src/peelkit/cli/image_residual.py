@@ -37,13 +37,13 @@ SETTLED = (
 )
 @click.option(
     "--like",
-    type=options.PATH,
+    type=options.IMAGE,
     metavar="IMAGE",
     help="Image of selfcal or image-residual whose grid, weights, mask and depth are used again.",
 )
 @click.option(
     "--begin-with",
-    type=options.PATH,
+    type=options.IMAGE,
     metavar="IMAGE",
     help="Earlier image of the same sources, made --like the same: cleaning begins with its model and mask, which "
     "saves most of the work. Artefacts in that model may stay: not for another round of peeling.",

@@ -14,7 +14,7 @@ from peelkit.cli.state import RunState
 
 
 @click.command("mask", short_help="Mask of an image's sources, and regions of the bright ones.")
-@click.argument("image", metavar="IMAGE", type=options.PATH)
+@click.argument("image", metavar="IMAGE", type=options.IMAGE)
 @click.argument("out", metavar="OUT", type=options.PATH)
 @click.option(
     "--threshold",
@@ -113,7 +113,7 @@ from peelkit.cli.state import RunState
 )
 @click.option(
     "--psf",
-    type=options.PATH,
+    type=options.IMAGE,
     metavar="IMAGE",
     help="PSF, to know sidelobes by.  [default: x.psf of x.image, if it is there]",
 )
@@ -121,8 +121,8 @@ from peelkit.cli.state import RunState
     "--regions",
     type=options.PATH,
     metavar="FILE",
-    help="Write the regions here: .crtf for CASA's format, .reg for DS9's.  [default: both, with "
-    "the name of OUT]",
+    help="Write the regions here: .crtf for CASA's format, .reg for DS9's; exit status 5 if there are "
+    "none.  [default: both, with the name of OUT]",
 )
 @click.option(
     "--regions-of",
@@ -141,7 +141,8 @@ def mask(ctx: click.Context, image: Path, out: Path, **chosen: Any) -> None:
     .fits, else a CASA image; 1 on sources and 0 elsewhere, with IMAGE's own axes. The noise is
     local, and from what is not a source, so that bright sources do not raise it.
 
-    To peel, a source has to be bright and to have artefacts around it. An island looks like an
+    To peel, a source has to be bright and to have artefacts around it: a higher rms than elsewhere, or,
+    where artefacts fill the image, negatives that no noise makes. An island looks like an
     artefact if a negative as strong is opposite to it about a brighter source, or if it is on the
     sidelobes of one and no stronger than the errors around that one make them.
 

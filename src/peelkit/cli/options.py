@@ -14,10 +14,31 @@ from peelkit.cli.state import RunState
 from peelkit.errors import OptionError
 from peelkit.memory import DEFAULT_GIB as DEFAULT_MEMORY_GIB
 from peelkit.memory import LEAST_GIB as LEAST_MEMORY_GIB
+from peelkit.products import product, taylor_terms
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
+
+
+class _Image(click.Path):
+    """An image to read; ``x.image`` and ``x`` name ``x.image.tt0`` too, where that is what there is."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return product(Path(super().convert(value, param, ctx)))
+
+
+IMAGE = _Image()
+
+
+def all_terms(
+    ctx: click.Context, param: click.Parameter, value: tuple[Path, ...]
+) -> tuple[Path, ...]:
+    """Each model with all its Taylor terms, where they are named by ``x.model``."""
+    return tuple(term for path in value for term in taylor_terms(path))
 
 
 class _Finite(click.types.FloatParamType):

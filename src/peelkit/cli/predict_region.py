@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     metavar="IMAGE",
     type=options.PATH,
     multiple=True,
+    callback=options.all_terms,
     help="Model image in Jy/pixel, CASA or FITS. Give it again for each Taylor term, in order; one "
     "cube is taken as models of sub-bands, linear in frequency between them.",
 )
 @click.option(
     "--image",
     metavar="IMAGE",
-    type=options.PATH,
+    type=options.IMAGE,
     help="Restored image with its models beside it, in place of --model: x.model of x.image, and so "
     "on; and x.pb of a mosaic.",
 )
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
 @click.option(
     "--pb",
     metavar="IMAGE",
-    type=options.PATH,
+    type=options.IMAGE,
     help="Primary beam of a mosaic, which its model is the sky times.  [default: x.pb of x.model, if "
     "tclean made it as a mosaic]",
 )

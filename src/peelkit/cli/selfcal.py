@@ -172,6 +172,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     "--model",
     type=options.PATH,
     multiple=True,
+    callback=options.all_terms,
     help="Model image [Jy/pixel] for the first round, once for each Taylor term; with --term a calibrator: "
     "point:1.0Jy, point:1Jy,alpha=-0.7@3GHz, 3C48, 3C138, 3C147, 3C286 or standard (by its position).",
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "snr-estimate", short_help="Is self-calibration possible, and with which solution intervals?"
 )
 @options.ms_argument
-@click.option("--image", type=options.PATH, help="First image, CASA or FITS; made if not given.")
+@click.option("--image", type=options.IMAGE, help="First image, CASA or FITS; made if not given.")
 @click.option(
     "--peak", type=options.NUMBER, help="Peak of the first image [Jy/beam], instead of --image."
 )

@@ -37,10 +37,10 @@ class AngleType(click.ParamType):
 
 
 @click.command("stats", short_help="Noise, dynamic range and fluxes of images, side by side.")
-@click.argument("images", metavar="IMAGE...", type=options.PATH, nargs=-1, required=True)
+@click.argument("images", metavar="IMAGE...", type=options.IMAGE, nargs=-1, required=True)
 @click.option(
     "--reference",
-    type=options.PATH,
+    type=options.IMAGE,
     help="Image to compare with: its peak for the dynamic range, its sources for the fluxes.  "
     "[default: the first IMAGE]",
 )
@@ -93,7 +93,7 @@ class AngleType(click.ParamType):
 @click.option(
     "--pb",
     metavar="IMAGE",
-    type=options.PATH,
+    type=options.IMAGE,
     help="Primary beam image, for --truth: an image of a mosaic is the sky times this.  [default: x.pb "
     "of x.image, if the truth has several fields]",
 )

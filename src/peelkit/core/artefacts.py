@@ -31,6 +31,10 @@ LEAST_EXCESS = 0.3
 FILLING_RATIO = 2.0
 FILLING_PARITY = 0.3
 FILLING_NEGATIVE = 6.0
+# Errors of all kinds together have no parity. They are known by a negative near the source of so many times
+# the rms there: noise, whatever its level, has 3.5 on the thousand beams near a source; and the artefacts of
+# another source, that far from it, are as noise is.
+NEAR_NEGATIVE = 5.0
 # Near a source in an image that its artefacts fill [beams from its mask]: they fall off with distance.
 INNER_BEAMS = (1.0, 4.0)
 # So many of the brightest sources are considered as the makers of artefacts.
@@ -52,12 +56,15 @@ class Surroundings:
         (phase) errors, 1 for symmetric (amplitude) errors, 0 for noise. 0 if it is not known.
     beams : float
         Number of beams that this is measured on.
+    lowest_jy_beam : float
+        The deepest negative [Jy/beam].
     """
 
     rms_jy_beam: float
     inner_rms_jy_beam: float
     parity: float
     beams: float
+    lowest_jy_beam: float
 
     @property
     def highest_rms(self) -> float:
@@ -123,7 +130,8 @@ def surroundings(image: Image, island: Island, labels: Labels, box: Any = None) 
         power = float(np.mean(here**2))
         parity = float(np.mean(here * there)) / power if power > 0 else 0.0
     inner_rms = robust_rms(data[window][inner])
-    return Surroundings(robust_rms(values), inner_rms, parity, beams)
+    lowest = float(values.min()) if values.size else 0.0
+    return Surroundings(robust_rms(values), inner_rms, parity, beams, lowest)
 
 
 def classify(
@@ -132,6 +140,7 @@ def classify(
     labels: Labels,
     *,
     global_rms: float,
+    quiet_rms: float,
     bright_flux_jy: float,
     artefact_ratio: float,
     psf: Image | None = None,
@@ -139,9 +148,10 @@ def classify(
     """Tell bright sources and artefacts from the rest.
 
     *Bright* is a source above ``bright_flux_jy`` (peak or flux) around which the robust rms is
-    ``artefact_ratio`` times the global one or more: peeling it gains something. Or its artefacts fill
-    the image: what is around it correlates with its mirror image, and the image has negatives that
-    no noise makes.
+    ``artefact_ratio`` times the global one or more: peeling it gains something. Or artefacts fill the
+    image, so that the global rms is theirs. Then either what is around the source correlates with its
+    mirror image, and the image has negatives that no noise makes; or there are such negatives near it, and
+    the rms there is ``artefact_ratio`` times that of the quietest parts of the image.
 
     *Artefact*, mirror negative: a gain phase error phi on a baseline changes a source's fringe
     ``cos(w)`` to ``cos(w + phi) ~ cos(w) - phi sin(w)``, and the sine's transform is antisymmetric
@@ -175,6 +185,8 @@ def classify(
         Their numbers on the pixels.
     global_rms : float
         Robust rms outside all islands [Jy/beam].
+    quiet_rms : float
+        Noise of the quietest parts of the image [Jy/beam].
     bright_flux_jy, artefact_ratio : float
         See above.
     psf : Image, optional
@@ -213,10 +225,15 @@ def classify(
         if strong and around:
             ratio, parity = around.highest_rms / global_rms, around.parity
         fills = (
-            deep
-            and around is not None
+            around is not None
             and ratio < FILLING_RATIO
-            and _significant_parity(around) >= FILLING_PARITY
+            and (
+                (deep and _significant_parity(around) >= FILLING_PARITY)
+                or (
+                    around.lowest_jy_beam < -NEAR_NEGATIVE * around.highest_rms
+                    and around.highest_rms >= artefact_ratio * quiet_rms
+                )
+            )
         )
         bright = strong and not source and (ratio >= artefact_ratio or fills)
         verdicts.append(Verdict(bool(bright), ratio, parity, source, reason))

@@ -44,6 +44,9 @@ from peelkit.io.region import (
 from peelkit.outcome import Outcome
 from peelkit.progress import Progress
 
+# The quietest parts of an image: this much of it [%]. Of even noise, the map is there a tenth too low.
+QUIET_PERCENT = 5.0
+
 
 @dataclass(frozen=True)
 class MaskOptions:
@@ -154,8 +157,14 @@ def make_mask(path: Path, out: Path, options: MaskOptions, progress: Progress) -
         ellipse_region(image, ellipses[number - 1], label) for number, label in labels.items()
     ]
     warnings += overlaps(image, regions)
+    refusal = None
     if not regions and options.regions_of != "none":
-        warnings.append(_no_region(scene, chosen, options))
+        missing = _no_region(scene, chosen, options)
+        # A file that was asked for is what the next command reads.
+        if options.regions:
+            refusal = f"{options.regions}: {missing}"
+        else:
+            warnings.append(missing)
     progress.stage("writing", None)
     write_like(out, mask.astype(np.float32), image, unit="", overwrite=options.overwrite)
     for file in region_files:
@@ -198,6 +207,7 @@ def make_mask(path: Path, out: Path, options: MaskOptions, progress: Progress) -
             "psf": psf.path if psf else None,
         },
         warnings=tuple(warnings),
+        refusal=refusal,
     )
 
 
@@ -280,6 +290,7 @@ def _scene(image: Image, options: MaskOptions, psf: Image | None) -> Scene:
         islands,
         labels,
         global_rms=rms if rms > 0 else float(np.median(made.noise)),
+        quiet_rms=float(np.percentile(made.noise[usable_pixels(image.data)], QUIET_PERCENT)),
         bright_flux_jy=options.bright_flux,
         artefact_ratio=options.artefact_ratio,
         psf=psf,
@@ -349,14 +360,14 @@ def _no_region(scene: Scene, chosen: Sequence[int], options: MaskOptions) -> str
     """Say why there is no bright source."""
     number = max(chosen, key=lambda one: scene.islands[one - 1].flux_jy)
     island, verdict = scene.islands[number - 1], scene.verdicts[number - 1]
-    strong = f"no region written: island {number}, the strongest, has {island.flux_jy:.3g} Jy"
+    strong = f"no source worth peeling: island {number}, the strongest, has {island.flux_jy:.3g} Jy"
     if verdict.artefact:
         return f"{strong}, but it is {verdict.reason}; give --regions-of all."
     if not math.isfinite(verdict.rms_ratio):
         return f"{strong}, below --bright-flux {options.bright_flux:g}; lower that."
     return (
-        f"{strong}, but {verdict.rms_ratio:.2g} times the global rms around it, not "
-        f"{options.artefact_ratio:g}; if artefacts fill the image, lower --artefact-ratio."
+        f"{strong}, but no artefacts around it: {verdict.rms_ratio:.2g} times the global rms, not "
+        f"{options.artefact_ratio:g}, and no such negatives; lower --artefact-ratio to have it all the same."
     )
 
 

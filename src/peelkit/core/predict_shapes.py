@@ -24,6 +24,7 @@ from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
 from peelkit.io.image import Image, read_image
 from peelkit.io.region import region_mask
+from peelkit.products import product
 from peelkit.progress import Progress
 
 KINDS = ("auto", "clean", "point", "gaussian")
@@ -156,7 +157,7 @@ class Given:
                 raise OptionError(f"--direction-model {text!r}: give LABEL=IMAGE.")
             if label in images:
                 raise OptionError(f"--direction-model {text!r}: {label} has an image already.")
-            images[label] = Path(image)
+            images[label] = product(Path(image))
         if refine is None:
             return cls(images=images)
         results = sidecar.read(refine, "ddsolve")["results"]
