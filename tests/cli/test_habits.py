@@ -66,3 +66,9 @@ def test_a_run_gets_the_size_that_was_given_twice(invoke, tmp_path: Path) -> Non
         "--json",
     )
     assert "128" in json.dumps(json.loads(found.stdout)["results"])
+
+
+def test_help_is_a_word_too(invoke) -> None:
+    assert invoke("help", "mask").stdout == invoke("mask", "--help").stdout
+    assert invoke("help").stdout == invoke("--help").stdout
+    assert "No such command 'masks'" in invoke("help", "masks", code=2).stderr

@@ -73,6 +73,12 @@ class PeelkitGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; what is typed out of habit is put right."""
+        if args[0] == "help" and len(args) <= 2:
+            # As git and others have it.
+            if len(args) == 1:
+                click.echo(ctx.get_help())
+                ctx.exit()
+            args = [args[1], "--help"]
         name, command, rest = super().resolve_command(ctx, args)
         return name, command, habits.as_meant(command, rest) if command else rest
 

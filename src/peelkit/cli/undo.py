@@ -60,13 +60,14 @@ def undo(ctx: click.Context, ms: Path, to: str | None, only_list: bool, forget: 
 def tables(results: dict[str, Any]) -> list[TextTable]:
     """Tables for people."""
 
-    def rows(steps: list[dict[str, Any]]) -> list[list[str]]:
+    def rows(steps: list[dict[str, Any]], made: str) -> list[list[str]]:
         return [
             [
                 str(step["id"]),
                 step["command"],
                 step["when"],
-                ", ".join([*step["replaced"], *step["created"]]) or "-",
+                ", ".join([*step["replaced"], *(f"{name} ({made})" for name in step["created"])])
+                or "-",
                 "saved" if step["flag_version"] else "-",
                 "yes" if step["finished"] else "interrupted",
             ]
@@ -76,7 +77,9 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     columns = ["step", "command", "when (UTC)", "columns", "flags", "finished"]
     found = []
     if results["undone"]:
-        found.append(TextTable(columns, rows(results["undone"]), title="Put back"))
+        found.append(TextTable(columns, rows(results["undone"], "removed"), title="Put back"))
     if results["steps"]:
-        found.append(TextTable(columns, rows(results["steps"]), title="Steps that can be undone"))
+        found.append(
+            TextTable(columns, rows(results["steps"], "new"), title="Steps that can be undone")
+        )
     return found or [TextTable([], [], notes=["No steps of peelkit are recorded in this MS."])]
