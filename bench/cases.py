@@ -51,9 +51,12 @@ BEAM_ARCMIN = 14.2
 BEAM_ARCSEC = {"C": 7.0, "D": 23.0}
 # The rule for regions: a circle around each bright source, so many beams in radius.
 REGION_BEAMS = 4.0
-SHAPE = {"spws": 3, "channels": 4, "integrations": 20, "integration": 10, "scans": 2}
-N_FAINT = 30
-N_VISIBILITY = 351 * 2 * 480
+SHAPE = {"spws": 3, "channels": 4, "integrations": 20, "integration": 10, "scans": 2, "faint": 30}
+# Of those in `make test`.
+SMALL_SHAPE = SHAPE | {"spws": 1, "integrations": 12, "scans": 1, "faint": 8}
+# What the recipe ends with, whatever came of it.
+PRODUCTS = re.compile(r"== (images:|plots:|\d+ rounds; the peeled data are in)")
+N_BASELINE, N_HAND = 351, 2
 
 # Local rms within so many beams of the bright source, other sources left out to so many.
 RMS_BEAMS, SOURCE_BEAMS = 15.0, 2.5
@@ -82,6 +85,8 @@ class Case:
         There is a source of a quarter of the bright one's flux in the middle.
     snr : float
         Apparent flux of the bright source over the noise of a visibility.
+    small : bool
+        Few data.
     """
 
     regime: str
@@ -90,11 +95,17 @@ class Case:
     config: str
     central: bool
     snr: float
+    small: bool = False
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """Of the data: options of both generators."""
+        return SMALL_SHAPE if self.small else SHAPE
 
     @property
     def name(self) -> str:
         """Such as walk-independent-C-central-snr30-s1."""
-        middle = "central" if self.central else "empty"
+        middle = ("central" if self.central else "empty") + ("-small" if self.small else "")
         return f"{self.regime}-{self.generator}-{self.config}-{middle}-snr{self.snr:g}-s{self.seed}"
 
     @property
@@ -129,7 +140,8 @@ class Case:
     @property
     def faint_jy(self) -> tuple[float, float]:
         """Least and greatest flux of the faint sources: they stand out of the noise, and are faint."""
-        thermal = self.noise_jy / math.sqrt(N_VISIBILITY)
+        size = math.prod(self.shape[key] for key in ("spws", "channels", "integrations", "scans"))
+        thermal = self.noise_jy / math.sqrt(N_BASELINE * N_HAND * size)
         return 12 * thermal, max(60 * thermal, min(600 * thermal, self.apparent_jy / 15))
 
 
@@ -163,8 +175,8 @@ def simulate(case: Case, folder: Path, name: str, *, twin: bool) -> None:
 
 def _common(case: Case) -> list[str]:
     low, high = case.faint_jy
-    found = [f"--{key}={value}" for key, value in SHAPE.items()]
-    found += [f"--config={case.config}", f"--seed={case.seed}", f"--faint={N_FAINT}"]
+    found = [f"--{key}={value}" for key, value in case.shape.items()]
+    found += [f"--config={case.config}", f"--seed={case.seed}"]
     return [*found, "--faint-flux", f"{low:.6g}", f"{high:.6g}"]
 
 
@@ -180,8 +192,8 @@ def independent_words(case: Case, out: Path, twin: bool) -> list[str]:
 
 def simulate_words(case: Case, out: Path, twin: bool) -> list[str]:
     """The command line of `peelkit simulate`."""
-    width = 128e6 / SHAPE["channels"]
-    sefd = case.noise_jy * 0.93 * math.sqrt(2 * width * SHAPE["integration"])
+    width = 128e6 / case.shape["channels"]
+    sefd = case.noise_jy * 0.93 * math.sqrt(2 * width * case.shape["integration"])
     words = [*PEELKIT, "-q", "simulate", str(out), *_common(case), f"--sefd={sefd:.9g}"]
     what = case.what
     # A source in the middle is a bright one to `simulate`, which the twin keeps; the others go down to nothing in it, so that
@@ -234,8 +246,12 @@ def environment() -> dict[str, str]:
 
 
 def last_line(log: Path) -> str:
-    """The last thing that was said."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    """The last thing that was said, but for where the products are."""
+    lines = [
+        line
+        for line in log.read_text(errors="replace").splitlines()
+        if line.strip() and not PRODUCTS.match(line)
+    ]
     return lines[-1].strip() if lines else ""
 
 

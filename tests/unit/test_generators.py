@@ -152,3 +152,10 @@ def test_a_result_that_was_cut_off_is_no_result(tmp_path: Path) -> None:
     with path.open("a") as where:
         where.write('{"case": "b", "co')
     assert cases.read_results(path) == [{"case": "a", "code": "1"}]
+
+
+def test_the_reason_is_told_and_not_where_the_products_are(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    end = "== 3 rounds; the peeled data are in PEELED_DATA of a.ms\n== images: a b\n== plots: c\n\n"
+    log.write_text(f"== round 3 of rounds=3\nbetter, but not what it could be\n{end}")
+    assert cases.last_line(log) == "better, but not what it could be"
