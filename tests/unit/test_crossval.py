@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from peelkit.core.crossval import Sums, Way, compare, solve
+from peelkit.core.crossval import Found, Sums, Way, compare, solve
 
 N_ANT, N_TIME = 15, 24
 TIME = np.arange(N_TIME)
@@ -102,6 +102,17 @@ def test_four_antennas_are_too_few_to_leave_any_out() -> None:
     sums = simulated(drift(0.5, step=8, seed=1), 3.0, seed=1)
     few = Sums(sums.cross[:, :4, :4], sums.power[:, :4, :4], sums.time_s)
     assert compare(few, NO_GAINS, way(1)) is None
+
+
+def test_no_better_than_its_error_leaves_the_word_to_the_image() -> None:
+    assert Found(gain=5.0, error=15.0, old=600.0).least_gain > 1
+    assert Found(gain=-14.0, error=15.0, old=600.0).least_gain > 1
+    assert Found(gain=25.0, error=15.0, old=600.0).least_gain == 1
+    assert Found(gain=60.0, error=15.0, old=600.0).least_gain < 1
+    assert not Found(gain=-14.0, error=15.0, old=600.0).worse
+    assert Found(gain=-40.0, error=15.0, old=600.0).worse
+    # Better than gains that are worse than none is not enough.
+    assert Found(gain=60.0, error=15.0, old=-200.0).worse
 
 
 def test_the_same_way_is_neither_better_nor_worse() -> None:

@@ -23,8 +23,8 @@ LEAST_ANTENNAS = 5
 # Better, or worse, by so many standard errors is beyond doubt.
 BETTER, WORSE = 3.0, 2.0
 
-# S/N of an image are known to this. One that rises by so much, though baselines left out fit a little worse,
-# has errors of its model for noise, and better gains all the same (3C273: amplitudes, 6 %).
+# S/N of an image are known to this. One that rises by so much, though baselines left out fit
+# no better, has errors of its model for noise, and better gains all the same (3C273: amplitudes, 7 %).
 IMAGE_ERROR, UNDECIDED_GAIN = 0.01, 1.03
 
 # Iterations of the solve; each second one is averaged with the one before (StefCal).
@@ -130,7 +130,7 @@ class Found:
         """Factor that the S/N of the image must gain: less than 1 where the new gains are better beyond doubt."""
         if self.gain > BETTER * self.error:
             return 1 - IMAGE_ERROR
-        return 1.0 if self.lead >= 0 else UNDECIDED_GAIN
+        return 1.0 if self.lead >= self.error else UNDECIDED_GAIN
 
     @property
     def text(self) -> str:
