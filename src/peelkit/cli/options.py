@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ class _Image(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return product(Path(super().convert(value, param, ctx)))
+        return product(Path(os.fsdecode(super().convert(value, param, ctx))))
 
 
 IMAGE = _Image()
