@@ -19,6 +19,7 @@ from casacore.tables import table
 
 from makems import MsRecipe, make_ms
 from peelkit.core import imagers, imaging, modelcol, thermal
+from peelkit.core.first_image import first_image as make_first_image
 from peelkit.core.imaging import Target
 from peelkit.core.measure import measure
 from peelkit.engines import wsclean as engine
@@ -47,7 +48,7 @@ def recipe(**changes: object) -> MsRecipe:
 
 def first_image(path: Path, out: Path, settled: Imaging, **changes: object) -> imaging.Cleaned:
     with imagers.opened(settled.imager, out.with_name("casa.log")) as imager:
-        return imaging.first_image(
+        return make_first_image(
             imager, Target(path, "0", ""), out, settled, **{"sigma": 9.0, "nsigma": 3.0, **changes}
         )
 

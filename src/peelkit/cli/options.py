@@ -237,9 +237,8 @@ def imaging_options(function: F) -> F:
             click.option(
                 "--robust",
                 type=Range(-2, 2),
-                default=0.5,
-                show_default=True,
-                help="Of Briggs weighting.",
+                help="Of Briggs weighting [default: 0.5; in snr-estimate and selfcal natural, 2, where only that "
+                "shows a source].",
             ),
             click.option(
                 "--smearing",

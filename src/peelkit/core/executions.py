@@ -11,8 +11,9 @@ import numpy as np
 
 from peelkit.core import imaging
 from peelkit.core import selfcal_session as state
+from peelkit.core.first_image import FIRST_NSIGMA
 from peelkit.core.measure import measure, shift_pixels
-from peelkit.core.selfcal_session import FIRST_NSIGMA, Session
+from peelkit.core.selfcal_session import Session
 from peelkit.core.verdict import State, position_uncertainty_arcsec
 from peelkit.io.image import read_image
 

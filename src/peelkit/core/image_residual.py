@@ -26,11 +26,12 @@ from peelkit.core import (
     reuse,
 )
 from peelkit.core import dry_run as rehearsal
+from peelkit.core.first_image import FIRST_NSIGMA, first_image
 from peelkit.core.image_record import ImageRecord
 from peelkit.core.imaging import Cleaned, Target
 from peelkit.core.measure import measure, robust_rms
 from peelkit.core.noisemap import NEIGHBOURS
-from peelkit.core.selfcal_session import FIRST_NSIGMA, figures_record
+from peelkit.core.selfcal_session import figures_record
 from peelkit.core.verdict import State
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError, OptionError
@@ -382,7 +383,7 @@ class Work:
     def new(self) -> tuple[Cleaned, NDArray[np.bool_]]:
         """Make an image of data of which nothing is known."""
         self.progress.stage("first image")
-        cleaned = imaging.first_image(
+        cleaned = first_image(
             self.imager, self.target, self.out, self.imaging,
             sigma=2 * self.options.mask_threshold, nsigma=self.nsigma, mask_path=self.options.mask,
         )  # fmt: skip

@@ -38,6 +38,9 @@ MAX_AUTO_IMSIZE = 2048
 # Phase of the w term at the image's edge from which w-projection is needed [rad].
 W_PHASE_LIMIT = 0.5
 
+# Of Briggs weighting, if the user names none.
+ROBUST = 0.5
+
 # Fractional bandwidth from which the spectrum needs a second Taylor term.
 TAYLOR_BANDWIDTH = 0.1
 
@@ -57,7 +60,7 @@ class Choices:
 
     imsize: int | None = None
     cell_arcsec: float | None = None
-    robust: float = 0.5
+    robust: float | None = None
     nterms: int | None = None
     scales: tuple[int, ...] = ()
     gridder: str | None = None
@@ -178,7 +181,7 @@ def choose(
     imaging = engine.Imaging(
         imsize=imsize,
         cell_arcsec=cell,
-        robust=choices.robust,
+        robust=ROBUST if choices.robust is None else choices.robust,
         nterms=nterms,
         scales=choices.scales,
         gridder=gridder,
@@ -442,42 +445,6 @@ def dirty_image(
     remove_products(imagename)
     none = np.zeros((imaging.imsize, imaging.imsize), dtype=bool)
     return clean_in_mask(imager, target, imagename, imaging, none, nsigma=0.0)
-
-
-def first_image(
-    imager: imagers.Imager,
-    target: Target,
-    imagename: Path,
-    imaging: engine.Imaging,
-    *,
-    sigma: float,
-    nsigma: float,
-    mask_path: Path | None = None,
-    leave_out: Path | None = None,
-    passes: int = 3,
-) -> Cleaned:
-    """Image data of which nothing is known: dirty image, mask, clean, until the mask stops growing.
-
-    The first mask keeps above the sidelobes of the brightest peak; each pass opens it to what stands
-    out once the brighter sources are cleaned (a jet beside a core). Conservative first: features
-    made from artefacts would be calibrated into the data (seed 002, 2.3.4). A mask or regions of the
-    user's (``mask_path``) stay as they are. What the regions ``leave_out`` enclose is in no mask.
-    """
-    dirty = dirty_image(imager, target, imagename, imaging)
-    if mask_path is not None:
-        mask = user_mask(mask_path, dirty.image)
-        passes = 1
-    else:
-        mask = dirty_mask(dirty.image, read_image(imaging.psf(imagename)), sigma)
-    allowed = ~user_mask(leave_out, dirty.image) if leave_out else np.ones_like(mask)
-    mask &= allowed
-    if not mask.any():
-        return dirty
-    cleaned = clean_in_mask(imager, target, imagename, imaging, mask, nsigma=nsigma, resume=True)
-    return opened(
-        imager, target, cleaned, imaging,
-        sigma=sigma, nsigma=nsigma, passes=passes - 1, allowed=allowed,
-    )  # fmt: skip
 
 
 def opened(

@@ -93,7 +93,8 @@ class Figures:
     """What one image measures, with a mask that says where its sources are.
 
     ``rms_near_jy_beam`` is the robust rms of the near field; ``flux_jy`` the integral of the mask,
-    ``peak_island_flux_jy`` that of its part that holds the peak. NaN where there is nothing to measure.
+    ``peak_island_flux_jy`` that of its part that holds the peak, ``mask_beams`` its area. NaN where there is
+    nothing to measure.
     """
 
     peak_jy_beam: float
@@ -105,6 +106,17 @@ class Figures:
     peak_x: float
     peak_y: float
     peak_island_flux_jy: float = math.nan
+    mask_beams: float = math.nan
+
+    @property
+    def signal_jy(self) -> float:
+        """What a baseline sees of the sources, rms over all [Jy]: the peak, or of extended ones more.
+
+        With all flux F spread evenly over a mask of n beams it would be ``F / sqrt(n)`` (Parseval); where it is
+        not even, more. Noise adds nothing to it on average.
+        """
+        spread = self.flux_jy / math.sqrt(self.mask_beams) if self.mask_beams > 1 else math.nan
+        return max(self.peak_jy_beam, spread) if spread > 0 else self.peak_jy_beam
 
     @property
     def flux_snr(self) -> float:
@@ -157,6 +169,7 @@ def measure(image: Image, mask: Mask) -> Figures:
         peak_island_flux_jy=_island_flux(data, mask, x, y) / image.beam_pixels
         if mask.any()
         else math.nan,
+        mask_beams=float(np.isfinite(inside).sum() / image.beam_pixels) if mask.any() else math.nan,
     )
 
 

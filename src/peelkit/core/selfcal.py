@@ -36,8 +36,9 @@ from peelkit.core import selfcal_prepare as preparing
 from peelkit.core import selfcal_products as products
 from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
+from peelkit.core.first_image import FIRST_NSIGMA, first_image_by_weights, natural_text
 from peelkit.core.measure import measure
-from peelkit.core.selfcal_session import FIRST_NSIGMA, Best, SelfcalOptions, Session
+from peelkit.core.selfcal_session import Best, SelfcalOptions, Session
 from peelkit.core.workspace import (
     Workspace,
     check_folder,
@@ -210,6 +211,8 @@ def calibrate(
         check = rounds.check_model(session) if refusal is None else None
         made = products.make_plots(session, check) if options.plots else []
         results = products.results_of(session, made)
+        if session.imaging.robust != settled.robust:
+            warnings.append(natural_text(settled))
         warnings += selfcal_holdout.warnings(session, results["left_out"])
         results["model_check"] = check
         results["line_channels"] = [asdict(line) for line in ready.lines]
@@ -353,15 +356,15 @@ def _start(session: Session) -> None:
         rounds.apply_tables(session, Best())
     started = time.time()
     data = state.target(session, "corrected" if options.parang else "data")
-    first = imaging.first_image(
+    first, session.imaging = first_image_by_weights(
         session.imager,
         data,
         session.name("first"),
         session.imaging,
         sigma=2 * options.mask_threshold,
-        nsigma=FIRST_NSIGMA,
         mask_path=options.mask,
         leave_out=options.leave_out,
+        weights_given=options.choices.robust is not None,
     )
     session.mask = first.mask
     _leave_out(session)

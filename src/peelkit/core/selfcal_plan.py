@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from peelkit.core import ladder, mosaic, selfcal_terms, snr, snr_estimate, spwmaps
 from peelkit.core import selfcal_session as state
+from peelkit.core.first_image import nothing_text
 from peelkit.core.measure import Figures
 from peelkit.core.selfcal_session import Session
 from peelkit.io.image import read_image
@@ -33,7 +34,13 @@ def current_plan(session: Session, figures: Figures) -> snr_estimate.Plan:
         phase_snr=session.options.phase_snr,
         amplitude_snr=session.options.amplitude_snr,
         field_noise=sight.noise(sight.best),
+        signal=_signal(session, figures),
     )
+
+
+def _signal(session: Session, figures: Figures) -> float:
+    """What baselines see of the sources [Jy]; of a mosaic, of whose sources a field sees some, the peak."""
+    return figures.signal_jy if len(session.fields) == 1 else figures.peak_jy_beam
 
 
 @dataclass(frozen=True)
@@ -89,10 +96,7 @@ def gate(session: Session) -> str | None:
             if session.options.model
             else "there is nothing to calibrate on."
         )
-        return (
-            f"{session.info.path}: no source stands out of the first image "
-            f"(at {2 * session.options.mask_threshold:g} times the local noise); {rest}"
-        )
+        return f"{nothing_text(session.info.path, 2 * session.options.mask_threshold)}; {rest}"
     plan = current_plan(session, state.state_of(session, session.best.imagename).figures)
     if session.options.solints == ("auto",) and session.options.plan is None and not plan.feasible:
         return snr_estimate.refusal_text(session.info, plan, session.options.phase_snr)
@@ -220,7 +224,7 @@ def _field_rung_snr(
         # Solutions end with the scan, in which a field of a mosaic is seen for a part.
         length = min(length, visit)
     found = snr.antenna_snr(
-        figures.peak_jy_beam,
+        _signal(session, figures),
         figures.rms_jy_beam * noise,
         n_ant=len(session.found.antennas),
         on_source_s=on_source,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core import averaging, image_record, imagers, imaging, reuse, snr
+from peelkit.core.first_image import FIRST_NSIGMA
 from peelkit.core.imaging import Cleaned, Target
 from peelkit.core.measure import Held, flux_held, measure, shift_pixels
 from peelkit.core.verdict import Limits, State, Verdict
@@ -28,9 +29,6 @@ from peelkit.progress import Progress
 from peelkit.selection import Selection
 
 log = logging.getLogger(__name__)
-
-# Depth of the first image: conservative.
-FIRST_NSIGMA = 3.0
 
 
 @dataclass(frozen=True)
@@ -278,6 +276,7 @@ def save(session: Session, stage: str) -> None:
         "executions": session.executions,
         "best": asdict(session.best),
         "smearing": session.imaging.smearing,
+        "robust": session.imaging.robust,
     }
     session.workspace.save()
 
@@ -288,7 +287,7 @@ def restore(session: Session) -> None:
     session.rounds = list(state["rounds"])
     session.executions = list(state["executions"])
     session.best = Best(**state["best"])
-    session.imaging = replace(session.imaging, smearing=state["smearing"])
+    session.imaging = replace(session.imaging, smearing=state["smearing"], robust=state["robust"])
     session.mask = np.load(session.workspace.path("mask.npy"))
     session.doubted = True
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.core import averaging, imaged_ms, imagers, imaging, snr, snr_physics, weights
+from peelkit.core.first_image import first_image_by_weights, natural_text, nothing_text
 from peelkit.core.measure import measure
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
@@ -46,7 +47,7 @@ class SnrOptions:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `make_plan` found: the table, the ladder and what they rest on."""
+    """What `make_plan` found: the table, the ladder and what they rest on (`measure.Figures.signal_jy`)."""
 
     rows: list[snr.Row]
     ladder: list[snr.Rung]
@@ -55,6 +56,7 @@ class Plan:
     scan_s: float
     peak: float
     rms: float
+    signal: float
 
     @property
     def image_snr(self) -> float:
@@ -63,8 +65,8 @@ class Plan:
 
     @property
     def detected(self) -> bool:
-        """The peak is no noise."""
-        return self.image_snr >= snr.DETECTION_SNR
+        """What the image shows is no noise."""
+        return self.signal / self.rms >= snr.DETECTION_SNR if self.rms > 0 else False
 
     @property
     def feasible(self) -> bool:
@@ -108,9 +110,11 @@ def make_plan(
     amplitude_snr: float = 10.0,
     n_field: float = 1.0,
     field_noise: float = 1.0,
+    signal: float | None = None,
 ) -> Plan:
     """Rows and ladder for one field, from its image's peak and rms [Jy/beam].
 
+    ``signal`` is what baselines see of it [Jy] (`measure.Figures.signal_jy`); the peak if not given.
     ``field_noise`` is the noise of the field's own data over that of the image, where this is a mosaic of
     several.
     """
@@ -120,8 +124,9 @@ def make_plan(
     share = shares(info, found, field)
     if n_field > 1:
         share = snr.Shares(share.spw, n_field, share.two_hands)
+    signal = peak if signal is None else signal
     rows = snr.snr_rows(
-        peak,
+        signal,
         rms * field_noise,
         n_ant=n_ant,
         on_source_s=on_source,
@@ -134,8 +139,8 @@ def make_plan(
     ladder = snr.recommend_ladder(
         rows, n_ant=n_ant, phase_snr=phase_snr, amplitude_snr=amplitude_snr
     )
-    plan = Plan(rows, ladder, n_ant, on_source, scan, peak, rms)
-    return plan if plan.detected else Plan(rows, [], n_ant, on_source, scan, peak, rms)
+    plan = Plan(rows, ladder, n_ant, on_source, scan, peak, rms, signal)
+    return plan if plan.detected else replace(plan, ladder=[])
 
 
 def weight_warnings(info: ms.MsInfo, found: Survey) -> list[str]:
@@ -210,17 +215,17 @@ def antenna_rows(
     used = found.antennas
     mean = float(total[used].mean())
     base = snr.antenna_snr(
-        plan.peak, plan.rms, n_ant=plan.n_ant, on_source_s=plan.on_source_s, solint_s=plan.scan_s
+        plan.signal, plan.rms, n_ant=plan.n_ant, on_source_s=plan.on_source_s, solint_s=plan.scan_s
     )
     result = []
     for antenna in used:
-        own = float(signal[antenna]) if signal is not None else plan.peak
+        own = float(signal[antenna]) if signal is not None else plan.signal
         result.append(
             {
                 "antenna": info.antennas[antenna].name,
                 "unflagged": float(found.antenna_unflagged[antenna]),
                 "signal_jy": own,
-                "snr_inf": base * own / plan.peak * math.sqrt(total[antenna] / mean),
+                "snr_inf": base * own / plan.signal * math.sqrt(total[antenna] / mean),
             }
         )
     return result
@@ -249,6 +254,18 @@ def field_peaks(
     return peaks
 
 
+@dataclass(frozen=True)
+class FirstLook:
+    """What an image shows [Jy/beam], and whether nothing stands out; with the engine's record and warnings."""
+
+    peak: float
+    rms: float
+    signal: float
+    empty: bool = False
+    engine: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+
+
 def make_first_image(
     info: ms.MsInfo,
     found: Survey,
@@ -258,12 +275,10 @@ def make_first_image(
     options: SnrOptions,
     log_path: Path,
     progress: Progress,
-) -> tuple[float, float, dict[str, Any]]:
-    """Peak and rms of a first image made for the purpose, in a scratch folder; and the engine's record."""
+) -> FirstLook:
+    """Make a first image for the purpose, as `selfcal` would, in a scratch folder."""
     settled, warnings = imaging.choose(info, found, options.choices, spws=found.spws(field))
     imagers.check(settled, info, [field], selection.spw)
-    for warning in warnings:
-        log.info("%s", warning)
     progress.stage("making a first image")
     ms.refuse_if_locked(info.path)
     with (
@@ -277,16 +292,21 @@ def make_first_image(
         if bad:
             log.info("%d unflagged samples are not numbers; they were left out", bad)
         with imaged_ms.opened(info, rows, column, name, settled, imager, copy=bad > 0) as view:
-            cleaned = imaging.first_image(
+            cleaned, made = first_image_by_weights(
                 imager,
                 imaging.Target(view, str(field), selection.spw),
                 name,
                 settled,
                 sigma=2 * options.mask_threshold,
-                nsigma=5.0,
+                weights_given=options.choices.robust is not None,
             )
+        if made.robust != settled.robust:
+            warnings.append(natural_text(settled))
         figures = measure(cleaned.image, cleaned.mask)
-        return figures.peak_jy_beam, figures.rms_jy_beam, imager.engine()
+        return FirstLook(
+            figures.peak_jy_beam, figures.rms_jy_beam, figures.signal_jy, cleaned.empty,
+            imager.engine(), tuple(warnings),
+        )  # fmt: skip
 
 
 def physics(
@@ -339,17 +359,16 @@ def estimate(
     data_column = info.data_column(options.datacolumn)
     found = survey(info, selection, progress)
     fields, spws = found.fields(), found.spws()
-    engine = None
     peaks: dict[int, float] = {}
     if options.image is not None:
         image = read_restored(options.image)
         from peelkit.core.islands import threshold_mask
 
         figures = measure(image, threshold_mask(image, sigma=options.mask_threshold).mask)
-        peak, rms = figures.peak_jy_beam, figures.rms_jy_beam
+        look = FirstLook(figures.peak_jy_beam, figures.rms_jy_beam, figures.signal_jy)
         peaks = field_peaks(info, image, fields, spws) if len(fields) > 1 else {}
     elif options.peak is not None and options.rms is not None:
-        peak, rms = options.peak, options.rms
+        look = FirstLook(options.peak, options.rms, options.peak)
     elif len(fields) > 1:
         listing = ", ".join(f"{field}={info.fields[field].name}" for field in fields[:12])
         raise OptionError(
@@ -357,13 +376,14 @@ def estimate(
             "--field, or give the --image of the mosaic."
         )
     else:
-        peak, rms, engine = make_first_image(
+        look = make_first_image(
             info, found, field=fields[0], selection=selection, options=options,
             log_path=path.with_name(f"{path.name}.{COMMAND}.casa.log"), progress=progress,
         )  # fmt: skip
     plans = {
         field: make_plan(
-            info, found, field=field, peak=peaks.get(field, peak), rms=rms,
+            info, found, field=field, peak=peaks.get(field, look.peak), rms=look.rms,
+            signal=peaks.get(field, look.signal),
             phase_snr=options.phase_snr, amplitude_snr=options.amplitude_snr,
             n_field=fields_per_scan(found),
         )
@@ -377,14 +397,27 @@ def estimate(
     checked = weights.check(
         info, ms.select_rows(info, selection), column=data_column, channels=info.channels(selection)
     )
-    warnings = weight_warnings(info, found) + weights.warnings(checked)
-    results = plan_results(info, found, plan, plans, spws, field=best, phase_snr=options.phase_snr)
+    warnings = [*look.warnings, *weight_warnings(info, found), *weights.warnings(checked)]
+    refusal = None
+    if look.empty:
+        refusal = (
+            f"{nothing_text(path, 2 * options.mask_threshold)}; there is nothing to calibrate on."
+        )
+    elif not plan.feasible:
+        refusal = refusal_text(info, plan, options.phase_snr)
+    results = plan_results(
+        info,
+        found,
+        plan,
+        plans,
+        spws,
+        field=best,
+        phase_snr=options.phase_snr,
+        feasible=refusal is None,
+    )
     results["antennas"] = antenna_rows(info, found, plan, signal)
     results["weights"] = [asdict(each) for each in checked]
     results["signal_from"] = options.model_column if signal is not None else "peak"
-    refusal = None
-    if not plan.feasible:
-        refusal = refusal_text(info, plan, options.phase_snr)
     return Outcome(
         results=results,
         inputs={"ms": str(path), **({"image": str(options.image)} if options.image else {})},
@@ -395,7 +428,7 @@ def estimate(
             "WEIGHT",
             *((options.model_column,) if signal is not None else ()),
         ),
-        engine=engine,
+        engine=look.engine,
         warnings=tuple(warnings),
         refusal=refusal,
     )
@@ -432,6 +465,7 @@ def plan_results(
     *,
     field: int,
     phase_snr: float,
+    feasible: bool,
 ) -> dict[str, Any]:
     """Results for the sidecar; ``plan`` is that of ``field``."""
     here = snr_physics.conditions(info, found, field=field, spws=spws)
@@ -445,7 +479,7 @@ def plan_results(
     }
     total = sum(weights.values())
     per_scan = snr.antenna_snr(
-        plan.peak, plan.rms, n_ant=plan.n_ant, on_source_s=plan.on_source_s, solint_s=plan.scan_s
+        plan.signal, plan.rms, n_ant=plan.n_ant, on_source_s=plan.on_source_s, solint_s=plan.scan_s
     )
     return {
         "n_antenna": plan.n_ant,
@@ -456,7 +490,8 @@ def plan_results(
         "image_peak_jy_beam": plan.peak,
         "image_rms_jy_beam": plan.rms,
         "image_snr": plan.image_snr,
-        "feasible": plan.feasible,
+        "signal_jy": plan.signal,
+        "feasible": feasible,
         "minblperant": snr.recommended_minblperant(plan.n_ant, calmode="p"),
         "minblperant_amplitude": snr.recommended_minblperant(plan.n_ant, calmode="ap"),
         "rows": [
