@@ -1,4 +1,4 @@
-"""What phase solutions say of the positions before them."""
+"""What phase solutions say of the positions before them, and which antennas have none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from peelkit.core.solutions import position_snr
+from peelkit.core.solutions import lost_antennas, position_snr
 from peelkit.io.caltable import GainTable
 
 
@@ -35,3 +35,17 @@ def test_position_snr_follows_from_phase_rms_and_antennas(rms_deg: float, n_ant:
 
 def test_noise_alone_says_nothing_against_positions() -> None:
     assert position_snr(phases(np.random.default_rng(2), 0.0, 0.2, 20)) > 50
+
+
+def test_antennas_most_of_whose_solutions_fail_are_lost_if_enough_others_are_left() -> None:
+    good, bad = (20, 1), (20, 19)
+    # 2 of 7: 29 % of all solutions fail, of the others 5 %.
+    assert lost_antennas({**dict.fromkeys(range(5), good), 5: bad, 6: bad}) == [5, 6]
+    assert lost_antennas(dict.fromkeys(range(7), good)) == []
+    # Half of them is not most, and 10 of 20 may still be of use.
+    assert lost_antennas({**dict.fromkeys(range(6), good), 6: (20, 10)}) == []
+    # A source that most antennas cannot be solved on: none is left out, and the round fails.
+    assert lost_antennas({**dict.fromkeys(range(4), good), **dict.fromkeys(range(4, 8), bad)}) == []
+    # Three antennas would be left.
+    assert lost_antennas({**dict.fromkeys(range(3), good), 3: bad}) == []
+    assert lost_antennas({}) == []

@@ -197,7 +197,7 @@ def _many(name: str, kind: Any, help_text: str, **keywords: Any) -> Any:
     type=options.Range(0, 1),
     default=0.25,
     show_default=True,
-    help="Failed solutions, as a fraction.",
+    help="Failed solutions, as a fraction; antennas that fail in most are named, and do not count.",
 )
 @options.imaging_options
 @click.option("--imaging-uvrange", help="Baselines to image; the solve has --uvrange.")

@@ -200,6 +200,13 @@ def _record(session: Session, trial: Trial, before: State, first: State) -> dict
         solved.caltable, image,
         solutions.suspicions(solved.table, calmode=solved.rung.calmode, names=names),
     )  # fmt: skip
+    lost = [names[antenna] for antenna in solved.lost]
+    record["antennas_lost"] = lost
+    if lost:
+        record["suspicious"].append(
+            f"most solutions of {', '.join(lost)} failed: the limit of failed solutions is held against the others "
+            "alone, and without a solution data stay as they were; a longer --solint may serve all"
+        )
     record["uvrange"] = solved.how.uvrange
     record["solnorm"] = solved.how.solnorm and solved.rung.calmode != "p"
     record["spwmap"] = solved.spwmap

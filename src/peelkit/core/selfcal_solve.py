@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from peelkit.core import selfcal_terms, snr, spwmaps
+from peelkit.core import selfcal_terms, snr, solutions, spwmaps
 from peelkit.core.selfcal_session import Best, Session
 from peelkit.engines import casa as engine
 from peelkit.io.caltable import GainTable, read_gain_table
@@ -23,6 +23,9 @@ LINEARPD_ABOVE_HZ = 12e9
 # as much less is not worth its coarser solutions.
 TOLERATED = 0.05
 WORTH_COMBINING = 0.5
+
+# Stands for all antennas where they are not counted one by one.
+ALL = -1
 
 # A spw that fails in more than this share gets the solutions of another, if no more than half of them do.
 SPW_FAILED = 0.25
@@ -51,8 +54,8 @@ class Solved:
         To apply them with.
     table : GainTable
         The solutions.
-    counts : dict of int to tuple
-        By spw: solutions with unflagged data, and how many of them failed.
+    counts : dict of int to dict of int to tuple
+        By spw and antenna: solutions with unflagged data, and how many of them failed.
     how : How
         Baselines and normalisation.
     fell_back : list of str
@@ -63,24 +66,50 @@ class Solved:
     caltable: Path
     spwmap: list[int]
     table: GainTable
-    counts: Mapping[int, tuple[int, int]]
+    counts: Mapping[int, Mapping[int, tuple[int, int]]]
     how: How
     fell_back: list[str] = field(default_factory=list)
 
     @property
     def tried(self) -> int:
         """Solutions with unflagged data."""
-        return sum(tried for tried, _ in self.counts.values())
+        return _total(self.counts.values())[0]
 
     @property
     def failed(self) -> int:
         """Those of them that failed (too few baselines, or below minsnr)."""
-        return sum(failed for _, failed in self.counts.values())
+        return _total(self.counts.values())[1]
+
+    @property
+    def failed_of_all(self) -> float:
+        """Share of solutions that failed; 1 if there was nothing to solve."""
+        return self.failed / self.tried if self.tried else 1.0
+
+    @property
+    def lost(self) -> list[int]:
+        """Antennas that have no part in the verdict: see `solutions.lost_antennas`."""
+        return solutions.lost_antennas(self._by_antenna())
 
     @property
     def failed_fraction(self) -> float:
-        """Share of solutions that failed; 1 if there was nothing to solve."""
-        return self.failed / self.tried if self.tried else 1.0
+        """Share of solutions that failed of the antennas that are not `lost`."""
+        lost = self.lost
+        kept = {a: count for a, count in self._by_antenna().items() if a not in lost}
+        tried, failed = _total([kept])
+        return failed / tried if tried else 1.0
+
+    def _by_antenna(self) -> dict[int, tuple[int, int]]:
+        antennas = {antenna for spw in self.counts.values() for antenna in spw}
+        return {
+            antenna: _total({0: spw[antenna]} for spw in self.counts.values() if antenna in spw)
+            for antenna in antennas
+        }
+
+
+def _total(counts: Iterable[Mapping[int, tuple[int, int]]]) -> tuple[int, int]:
+    """Solutions, and how many failed, of all antennas."""
+    pairs = [pair for each in counts for pair in each.values()]
+    return sum(tried for tried, _ in pairs), sum(failed for _, failed in pairs)
 
 
 def solve(
@@ -99,7 +128,7 @@ def solve(
     if not session.options.fallback or ending != "g":
         return best
     for combine, gaintype in chain(session, rung):
-        if best.failed_fraction <= TOLERATED:
+        if best.failed_of_all <= TOLERATED:
             break
         mapped = _mapped(session, best)
         if mapped is not None:
@@ -110,7 +139,7 @@ def solve(
         kind = "".join(f".{word}" for word in [*combine.split(","), gaintype] if word)
         path = session.workspace.path(f"{stem}{kind}.g")
         next_one = _one(session, wider, base, fields, how, path)
-        if next_one.failed_fraction <= WORTH_COMBINING * best.failed_fraction:
+        if next_one.failed_of_all <= WORTH_COMBINING * best.failed_of_all:
             engine.remove_table(best.caltable)
             best = next_one
         else:
@@ -164,12 +193,12 @@ def _one(
             for group in spwmaps.groups(session.info, session.found, "baseband")
         ]
     engine.remove_table(caltable)
-    counts: dict[int, tuple[int, int]]
+    counts: dict[int, dict[int, tuple[int, int]]]
     if selfcal_terms.is_fitted(rung.gaintype):
         # Over all spws, and filed under each.
         report = selfcal_terms.solve(session, rung, caltable, fields)
         table = read_gain_table(caltable)
-        counts = {min(session.found.spws()): (report.solutions, report.failed)}
+        counts = {min(session.found.spws()): {ALL: (report.solutions, report.failed)}}
         return Solved(rung, caltable, list(options.spwmap), table, counts, how)
     counts = {}
     for index, spw in enumerate(selections):
@@ -209,8 +238,10 @@ def two_hands(session: Session) -> bool:
     return session.info.n_hands(session.found.spws()) > 1
 
 
-def _count(stats: Mapping[str, Any], counts: dict[int, tuple[int, int]], two_hands: bool) -> None:
-    """Add gaincal's own statistics: solutions with unflagged data and those below the limits, by spw.
+def _count(
+    stats: Mapping[str, Any], counts: dict[int, dict[int, tuple[int, int]]], two_hands: bool
+) -> None:
+    """Add gaincal's own statistics: solutions with unflagged data and those below the limits, by spw and antenna.
 
     CASA's tables have two polarisations always; of one hand the second is empty and counts as failed.
     """
@@ -218,26 +249,29 @@ def _count(stats: Mapping[str, Any], counts: dict[int, tuple[int, int]], two_han
     for key, spw in stats.get("solvestats", {}).items():
         if not key.startswith("spw"):
             continue
-        tried = good = 0
         for name, antenna in spw.items():
-            if name.startswith("ant"):
-                tried += int(sum(antenna["data_unflagged"][:polarisations]))
-                good += int(sum(sorted(antenna["above_minsnr"], reverse=True)[:polarisations]))
-        number = int(key.removeprefix("spw"))
-        before = counts.get(number, (0, 0))
-        if tried:
-            counts[number] = (before[0] + tried, before[1] + tried - good)
+            if not name.startswith("ant"):
+                continue
+            tried = int(sum(antenna["data_unflagged"][:polarisations]))
+            good = int(sum(sorted(antenna["above_minsnr"], reverse=True)[:polarisations]))
+            if tried:
+                mine = counts.setdefault(int(key.removeprefix("spw")), {})
+                number = int(name.removeprefix("ant"))
+                before = mine.get(number, (0, 0))
+                mine[number] = (before[0] + tried, before[1] + tried - good)
 
 
 def _mapped(session: Session, solved: Solved) -> Solved | None:
     """The same solutions with the failing spws served by others; None if that is no remedy."""
     if session.options.spwmap or len(solved.counts) < 2:
         return None
-    bad = [spw for spw, (tried, failed) in solved.counts.items() if failed > SPW_FAILED * tried]
+    totals = {spw: _total([counts]) for spw, counts in solved.counts.items()}
+    bad = [spw for spw, (tried, failed) in totals.items() if failed > SPW_FAILED * tried]
     good = {spw: counts for spw, counts in solved.counts.items() if spw not in bad}
     if not bad or len(bad) > len(solved.counts) // 2:
         return None
-    if sum(f for _, f in good.values()) > TOLERATED * sum(t for t, _ in good.values()):
+    tried, failed = _total(good.values())
+    if failed > TOLERATED * tried:
         return None
     spwmap = spwmaps.spw_map(
         session.info, session.found, solved.table.spws, combine=solved.rung.combine, avoid=bad
@@ -246,7 +280,7 @@ def _mapped(session: Session, solved: Solved) -> Solved | None:
         "most solutions of spw %s failed: they get those of the nearest in frequency (spwmap %s)",
         ",".join(map(str, bad)), ",".join(map(str, spwmap)),
     )  # fmt: skip
-    words = [f"spw {spw}: {solved.counts[spw][1]} of {solved.counts[spw][0]} failed" for spw in bad]
+    words = [f"spw {spw}: {totals[spw][1]} of {totals[spw][0]} failed" for spw in bad]
     return replace(solved, spwmap=spwmap, counts=good, fell_back=words)
 
 

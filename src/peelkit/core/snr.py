@@ -293,9 +293,13 @@ def recommended_minsnr(snr: float, *, calmode: str, n_ant: int, phase_snr: float
 
 
 def recommended_minblperant(n_ant: int, *, calmode: str) -> int:
-    """Baselines that an antenna must have: 4, for amplitudes 6 (seed 002, tip 13), never below 3."""
-    wanted = 6 if calmode != "p" else 4
-    return max(3, min(wanted, n_ant - 1))
+    """Baselines that an antenna must have: 4, for amplitudes 6 (seed 002, tip 13), never below 3.
+
+    Of few antennas for phases half as many: with 5 of them and 4 baselines none would have a solution when one of
+    them is away.
+    """
+    wanted, most = (6, n_ant - 1) if calmode != "p" else (4, n_ant // 2)
+    return max(3, min(wanted, most))
 
 
 def dominant_atmosphere(freq_hz: float) -> str:
