@@ -12,7 +12,7 @@ DEMO := demo
 # `make bench BENCH=quick` for size 1 only, each once; BENCH=40 for what there is time for in 40 minutes.
 BENCH :=
 
-.PHONY: help install programs test test-fast lint format docs bench cases demo demo-selfcal demo-calibrate clean
+.PHONY: help install programs test test-fast lint format docs bench cases noise demo demo-selfcal demo-calibrate clean
 
 help:
 	@echo "make test       set up and run all tests"
@@ -68,6 +68,9 @@ docs: $(STAMP)
 bench: $(STAMP)
 	@command -v wsclean > /dev/null || echo "wsclean is not installed (apt install wsclean): left out"
 	$(BIN)/python bench/run.py $(if $(filter quick,$(BENCH)),--quick,$(if $(BENCH),--minutes $(BENCH)))
+
+noise: $(STAMP)
+	$(BIN)/python bench/noise.py --images 500 --sets 500
 
 cases: $(STAMP)
 	$(BIN)/python bench/cases.py --jobs 2

@@ -66,13 +66,10 @@ def test_antennas_without_solutions_do_not_stop_the_others(invoke, tmp_path: Pat
 
 def test_a_source_too_weak_for_most_antennas_is_still_refused(invoke, tmp_path: Path) -> None:
     path = tmp_path / "weak.ms"
-    make_ms(
-        path,
-        MsRecipe(n_antenna=7, n_scan=2, n_time=10, n_chan=(2,), sigma_jy=2.0, seed=2),
-    )
-    # The image has it at S/N 14; an antenna in one integration at 2 / sqrt(2).
+    # The image has it at S/N 30; an antenna in one integration, sqrt(11 x 2) / 2.1 = 2.2.
+    make_ms(path, MsRecipe(n_antenna=12, n_scan=2, n_time=10, n_chan=(2,), sigma_jy=2.1, seed=2))
     out = invoke(
         "selfcal", path, "--imsize", 128, "--cell", "2arcsec", "--no-plots", "--solint", "int",
-        "--no-fallback", "--phase-snr", 0.1, code=5,
+        "--no-fallback", "--phase-snr", 1, code=5,
     )  # fmt: skip
     assert "% of the solutions failed (limit 25 %)" in out.stderr

@@ -44,9 +44,6 @@ FIRST_NSIGMA = 3.0
 # Robust of Briggs weighting that is as good as natural.
 NATURAL = 2.0
 
-# Cleaning a beam of the mask takes so many of the image's degrees of freedom: a flux, and the choice of place.
-PER_BEAM = 2.0
-
 # What is cleaned on trial stands out by this share of what a source must.
 TRIAL = 0.5
 
@@ -154,14 +151,14 @@ def standing_out(image: Image, mask: Mask, psf: Image, sigma: float) -> Mask:
     arc often falls to pieces in a poor image.
 
     Where the image has few degrees of freedom (`degrees`: few antennas, little time) cleaning takes some of
-    its noise away, which is reckoned in.
+    its noise away, about one for each beam of the mask, which is reckoned in.
     """
     mask = mask & np.isfinite(image.data)
     result = np.zeros_like(mask)
     if not mask.any():
         return result
     box_pixels = noise_box_pixels(image, NOISE_BOX_BEAMS)
-    rest = 1 - PER_BEAM * mask.sum() / image.beam_pixels / degrees(psf)
+    rest = 1 - mask.sum() / image.beam_pixels / degrees(psf)
     if rest <= 0:
         return result
     noise = noise_map(image.data, box_pixels=box_pixels, exclude=mask) / math.sqrt(rest)

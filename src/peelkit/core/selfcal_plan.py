@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from peelkit.core import ladder, mosaic, selfcal_terms, snr, snr_estimate, spwmaps
 from peelkit.core import selfcal_session as state
-from peelkit.core.first_image import nothing_text
+from peelkit.core.first_image import nothing_text, standing_out
 from peelkit.core.measure import Figures
 from peelkit.core.selfcal_session import Session
 from peelkit.io.image import read_image
@@ -98,6 +98,14 @@ def gate(session: Session) -> str | None:
         )
         return f"{nothing_text(session.info.path, 2 * session.options.mask_threshold)}; {rest}"
     plan = current_plan(session, state.state_of(session, session.best.imagename).figures)
+    if session.options.mask is not None and plan.image_snr < snr.DETECTION_SNR:
+        # Noise has a flux too in a mask that nobody measured.
+        name = session.name(session.best.imagename)
+        image, psf = (
+            read_image(path(name)) for path in (session.imaging.image, session.imaging.psf)
+        )
+        if not standing_out(image, session.mask, psf, snr.DETECTION_SNR).any():
+            plan = replace(plan, signal=plan.peak, ladder=[])
     if session.options.solints == ("auto",) and session.options.plan is None and not plan.feasible:
         return snr_estimate.refusal_text(session.info, plan, session.options.phase_snr)
     if not plan.detected and not session.options.model:
