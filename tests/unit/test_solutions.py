@@ -48,4 +48,9 @@ def test_antennas_most_of_whose_solutions_fail_are_lost_if_enough_others_are_lef
     assert lost_antennas({**dict.fromkeys(range(4), good), **dict.fromkeys(range(4, 8), bad)}) == []
     # Three antennas would be left.
     assert lost_antennas({**dict.fromkeys(range(3), good), 3: bad}) == []
+    # One solution each of a source at the limit: chance alone says which antennas fail.
+    assert (
+        lost_antennas({**dict.fromkeys(range(13), (1, 0)), **dict.fromkeys(range(13, 20), (1, 1))})
+        == []
+    )
     assert lost_antennas({}) == []

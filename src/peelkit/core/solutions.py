@@ -23,8 +23,10 @@ WEAK_ANTENNA = 0.5
 # More changes of the reference antenna than in this fraction of the intervals are named (tip 7).
 REFANT_CHANGES = 0.1
 
-# An antenna is lost where more than this share of its solutions failed; a round needs so many others at least.
+# An antenna is lost where more than this share of its solutions failed, of so many at least: of one or two it is the
+# noise that says so. A round needs so many other antennas at least.
 LOST = 0.5
+LEAST_TRIED = 4
 LEAST_ANTENNAS = 4
 
 # Phases of so few antennas about their mean tell nothing.
@@ -85,7 +87,11 @@ def lost_antennas(counts: Mapping[int, tuple[int, int]]) -> list[int]:
     counts : dict of int to tuple
         By antenna: solutions that were tried, and how many of them failed.
     """
-    lost = [number for number, (tried, failed) in counts.items() if failed > LOST * tried]
+    lost = [
+        number
+        for number, (tried, failed) in counts.items()
+        if tried >= LEAST_TRIED and failed > LOST * tried
+    ]
     rest = len(counts) - len(lost)
     return sorted(lost) if rest >= max(LEAST_ANTENNAS, len(lost) + 1) else []
 
