@@ -116,7 +116,7 @@ def run(*words, code=0):
     result = CliRunner().invoke(cli, ["mask", *map(str, words)], catch_exceptions=False)
     assert result.exit_code == code, result.output
     if code:
-        assert len(result.stderr.strip().splitlines()) == 1 or code == 2, result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1 or code in (2, 5), result.stderr
     return result
 
 

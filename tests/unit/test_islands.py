@@ -395,13 +395,14 @@ def test_a_source_whose_artefacts_fill_the_image_is_bright():
 
 
 def test_two_sources_whose_artefacts_fill_the_image_are_bright_and_a_third_is_not():
-    # All kinds of errors, so that no symmetry tells, that fade outwards: after self-calibration the global
-    # rms is that of the artefacts, and the rms near the sources not twice as high.
+    # As self-calibration leaves them: errors of all kinds, so that no symmetry tells, that fade outwards, and
+    # close to each source what its model lacks. The rms near them is not twice the global one, which is theirs.
     def artefacts(peak, x, y, seed):
         away = np.hypot(*(np.mgrid[0:SIZE, 0:SIZE] - np.array([y, x])[:, None, None]))
         errors = gain_errors(peak, x, y, phase_deg=2, seed=seed)
         errors += gain_errors(peak, x, y, amplitude=0.035, seed=seed + 1)
-        return (0.5 + np.exp(-away / 60)) * errors
+        close = gaussian(x + 6, y - 12, 0.008) - gaussian(x + 13, y + 4, 0.04)
+        return (0.3 + np.exp(-away / 150)) * errors + peak * close
 
     second = (100.0, 400.0)
     data = sky(10.0) + gaussian(*second, 8.0) + noise(4)
