@@ -42,9 +42,19 @@ def test_3c273_reaches_the_dynamic_range_of_a_hand_written_script(
 ) -> None:
     path = tmp_path / "3C273.ms"
     shutil.copytree(uvfits("3C273XC1"), path)
-    invoke("selfcal", "3C273.ms", "--solint", "auto")
+    before = json.loads(invoke("snr-estimate", "3C273.ms", "--json").stdout)["results"]
+    told = invoke("selfcal", "3C273.ms", "--solint", "auto")
     record = json.loads(Path("3C273.ms.selfcal.peelkit.json").read_text())
     first, final = record["results"]["first"], record["results"]["final"]
+    # One first image, one noise: in the estimate, while it runs, and in the table. What the final mask has
+    # besides is told in a line of its own.
+    rms = first["own_mask"]["rms_jy_beam"]
+    assert before["image_rms_jy_beam"] == pytest.approx(rms, rel=1e-3)
+    assert f"rms {rms:.3g} Jy/beam" in told.stderr
+    row = next(line for line in told.stdout.splitlines() if "first image" in line)
+    assert f"{1e3 * rms:.4g}" in row
+    both = f"both with the final mask: rms {1e3 * first['rms_jy_beam']:.4g} to"
+    assert both in told.stdout
     # By hand: 1.20 mJy/beam, 24 900, from a first image of 2.3 mJy/beam.
     assert final["rms_jy_beam"] <= 1.25e-3
     assert final["dynamic_range"] >= 24000

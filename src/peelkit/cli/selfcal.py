@@ -398,7 +398,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             f"{item['flux_jy']:.5g}" if item["flux_jy"] is not None else "-",
         ]
 
-    rows = [["", "first image", "", "", *figures(results["first"]), "", ""]]
+    rows = [["", "first image", "", "", *figures(results["first"]["own_mask"]), "", ""]]
     for number, item in enumerate(results["rounds"], start=1):
         shown = figures(item) if item["image"] else ["-", "-", "-", "-"]
         snr = item["snr"]
@@ -414,7 +414,8 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
             ]
         )
     notes = [
-        "A verdict compares with the best image so far, cleaned again in the mask of that round.",
+        "Each image is measured with the mask that it had then. A verdict compares with the best image so far, cleaned "
+        "again in the mask of that round.",
         "S/N: of a solution, as the noise of the image before lets expect; artefacts count as noise. What gaincal found "
         "is in the plots.",
     ]
@@ -437,7 +438,7 @@ def tables(results: dict[str, Any]) -> list[TextTable]:
     first, final = results["first"], results["final"]
     if results["gaintables"]:
         notes.append(
-            f"Before and after, in the same mask: rms {1e3 * first['rms_jy_beam']:.4g} to "
+            f"Before and after, both with the final mask: rms {1e3 * first['rms_jy_beam']:.4g} to "
             f"{1e3 * final['rms_jy_beam']:.4g} mJy/beam, dynamic range {first['dynamic_range']:.0f} to "
             f"{final['dynamic_range']:.0f}, flux {first['flux_jy']:.5g} to {final['flux_jy']:.5g} Jy."
         )

@@ -37,7 +37,6 @@ from peelkit.core import selfcal_products as products
 from peelkit.core import selfcal_rounds as rounds
 from peelkit.core import selfcal_session as state
 from peelkit.core.first_image import FIRST_NSIGMA, first_image_by_weights, natural_text
-from peelkit.core.measure import measure
 from peelkit.core.selfcal_session import Best, SelfcalOptions, Session
 from peelkit.core.workspace import (
     Workspace,
@@ -373,8 +372,9 @@ def _start(session: Session) -> None:
     )
     session.best = Best()
     session.executions = executions.compare(session)
+    began = state.state_of(session, "first")
+    figures, session.first = began.figures, state.figures_record(began)
     state.save(session, "rounds")
-    figures = measure(first.image, session.mask)
     log.info(
         "first image: peak %.4g, rms %.3g Jy/beam, dynamic range %.0f",
         figures.peak_jy_beam, figures.rms_jy_beam, figures.dynamic_range,

@@ -61,6 +61,7 @@ def results_of(session: Session, made: list[Path]) -> dict[str, Any]:
     return {
         "first": {
             **state.figures_record(first),
+            "own_mask": session.first,
             "image": str(session.imaging.image(session.name("first"))),
         },
         "rounds": session.rounds,
@@ -84,9 +85,7 @@ def make_plots(session: Session, check: dict[str, Any] | None) -> list[Path]:
         table = read_gain_table(session.workspace.path(name))
         made += plots.gains(table, names, folder / name.removesuffix(".g"), calmode=mode)
     if session.rounds:
-        made.append(
-            plots.rounds(results_of(session, [])["first"], session.rounds, folder / "rounds.png")
-        )
+        made.append(plots.rounds(session.first, session.rounds, folder / "rounds.png"))
     if check is not None and check["bins"]:
         made.append(plots.model_check(check, folder / "model.png"))
     images = ["first", *([session.best.imagename] if session.best.tables else [])]

@@ -104,6 +104,8 @@ class Session:
     # Regions that stay out of every mask and model, and so out of the solves.
     left_out: NDArray[np.bool_] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
+    # Figures of the first image outside the mask that it had, as rounds have theirs.
+    first: dict[str, Any] = field(default_factory=dict)
     # Each execution imaged by itself, if there are several.
     executions: list[dict[str, Any]] = field(default_factory=list)
     applied: list[str] | None = None
@@ -272,6 +274,7 @@ def save(session: Session, stage: str) -> None:
     np.save(session.workspace.path("mask.npy"), session.mask)
     session.workspace.state = {
         "stage": stage,
+        "first": session.first,
         "rounds": session.rounds,
         "executions": session.executions,
         "best": asdict(session.best),
@@ -284,6 +287,7 @@ def save(session: Session, stage: str) -> None:
 def restore(session: Session) -> None:
     """Go back to where an interrupted run was."""
     state = session.workspace.state
+    session.first = dict(state["first"])
     session.rounds = list(state["rounds"])
     session.executions = list(state["executions"])
     session.best = Best(**state["best"])
