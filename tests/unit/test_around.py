@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -75,3 +76,12 @@ def test_the_field_is_twice_as_wide_as_the_region_and_centred_on_it(
     # A box of whole pixels: half a pixel either way.
     assert place.separation(truth.fk5).arcsec < 1.5
     assert found.centre.separation(truth).arcsec < 1.5
+
+
+def test_a_region_wider_than_the_image_is_refused_before_it_is_imaged(tmp_path: Path) -> None:
+    # 60 degrees in cells of 2 arcsec would be an image of 432000 pixels a side.
+    (tmp_path / "bare.reg").write_text("fk5\ncircle(150,60,60) # text={A}\n")
+    made = Imaging(imsize=512, cell_arcsec=2.0, robust=0.0, nterms=1)
+    info = cast(Any, None)  # not looked at
+    with pytest.raises(DataError, match=r"\(A\): 120 deg wide, wider than image.fits"):
+        around.settle(str(tmp_path / "bare.reg"), make_image(), made, info, np.arange(1))

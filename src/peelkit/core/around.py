@@ -71,7 +71,8 @@ def settle(
     Raises
     ------
     DataError
-        If ``like`` is a mosaic, there is no such region, or it is on the other side of the sky.
+        If ``like`` is a mosaic, there is no such region, or it is on the other side of the sky or wider than
+        ``like``.
     """
     if made.is_mosaic:
         # Measured: a source in four fields has a quarter of its flux in 64 pixels about it.
@@ -81,6 +82,11 @@ def settle(
         )
     path, region = pick(text, like)
     x, y, width = pixel_box(region, like)
+    if width > max(like.data.shape):
+        raise DataError(
+            f"{region}: {width * like.cell_arcsec / 3600:.3g} deg wide, wider than {like.path}; a small field is "
+            "imaged about it (DS9 takes a bare number for degrees)."
+        )
     centre = like.sky(x, y)
     with ms.opened(info.path) as main:
         field = int(ms.get(main, "FIELD_ID", rows[:1])[0])

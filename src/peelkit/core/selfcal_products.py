@@ -61,7 +61,7 @@ def results_of(session: Session, made: list[Path]) -> dict[str, Any]:
     return {
         "first": {
             **state.figures_record(first),
-            "own_mask": session.first,
+            "own_mask": _in_own_mask(session),
             "image": str(session.imaging.image(session.name("first"))),
         },
         "rounds": session.rounds,
@@ -76,6 +76,11 @@ def results_of(session: Session, made: list[Path]) -> dict[str, Any]:
     }
 
 
+def _in_own_mask(session: Session) -> dict[str, Any]:
+    """Figures of the first image with the mask that it had; an older run that is resumed does not know it."""
+    return session.first or state.figures_record(state.state_of(session, "first"))
+
+
 def make_plots(session: Session, check: dict[str, Any] | None) -> list[Path]:
     """Plots of the gains that are applied, the rounds, the model against the data, and the images."""
     folder = session.workspace.folder
@@ -85,7 +90,7 @@ def make_plots(session: Session, check: dict[str, Any] | None) -> list[Path]:
         table = read_gain_table(session.workspace.path(name))
         made += plots.gains(table, names, folder / name.removesuffix(".g"), calmode=mode)
     if session.rounds:
-        made.append(plots.rounds(session.first, session.rounds, folder / "rounds.png"))
+        made.append(plots.rounds(_in_own_mask(session), session.rounds, folder / "rounds.png"))
     if check is not None and check["bins"]:
         made.append(plots.model_check(check, folder / "model.png"))
     images = ["first", *([session.best.imagename] if session.best.tables else [])]

@@ -287,7 +287,7 @@ def save(session: Session, stage: str) -> None:
 def restore(session: Session) -> None:
     """Go back to where an interrupted run was."""
     state = session.workspace.state
-    session.first = dict(state["first"])
+    session.first = dict(state.get("first", {}))  # not in those of older runs
     session.rounds = list(state["rounds"])
     session.executions = list(state["executions"])
     session.best = Best(**state["best"])
