@@ -37,7 +37,10 @@ log = logging.getLogger(__name__)
 
 # A solve is done when this share of its chunks has converged, or when three times the rounds bring
 # chi-squared down by less than the second share; so many rounds are the most.
-CONVERGED, SETTLED, MOST_ROUNDS = 0.99, 0.01, 100
+CONVERGED, SETTLED, MOST_ROUNDS = 0.99, 0.01, 50
+
+# A solve that leaves so much chi-squared is lost, by a wrong model or start: more rounds do not find the way.
+LOST = 100.0
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ def _settled(
             for solutions in found.values()
             for term in solutions.terms
         )
-        if converged or not after < (1 - SETTLED) * before or rounds >= MOST_ROUNDS:
+        going_on = after < (1 - SETTLED) * before and after / 2 < LOST and rounds < MOST_ROUNDS
+        if converged or not going_on:
             return found, replace(run, seconds=seconds)
         log.info("chi-squared %.4g after %d rounds, not converged: more", after / 2, rounds)
         before, rounds = after, 3 * rounds
