@@ -78,7 +78,7 @@ def _decisions(
 )  # fmt: skip
 @click.option(
     "--datacolumn", type=click.Choice(["auto", "data", "corrected"]), default="auto",
-    show_default=True, help="Data to solve: auto takes CORRECTED_DATA if it is there, else DATA.",
+    show_default=True, help="Data to solve; auto: CORRECTED_DATA if it is calibrated (differs from DATA), else DATA.",
 )  # fmt: skip
 @_term("g", (*DIAGONAL, "none"), ("diag_complex", "auto", "spw"), "Direction-independent gain G.")
 @_term(

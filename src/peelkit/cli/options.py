@@ -167,10 +167,10 @@ def datacolumn(help_text: str) -> Callable[[F], F]:
     """--datacolumn, in CASA's words."""
     return click.option(
         "--datacolumn",
-        type=click.Choice(["data", "corrected"]),
-        default="data",
+        type=click.Choice(["auto", "data", "corrected"]),
+        default="auto",
         show_default=True,
-        help=help_text,
+        help=f"{help_text} auto: CORRECTED_DATA if it is calibrated (differs from DATA), else DATA.",
     )
 
 

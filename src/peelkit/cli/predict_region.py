@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "data", "corrected"]),
     default="auto",
     show_default=True,
-    help="Data that points and Gaussians are fitted to; auto: CORRECTED_DATA if it is there, else DATA.",
+    help="Data that points and Gaussians are fitted to; auto: CORRECTED_DATA if it is calibrated (differs from DATA), else DATA.",
 )
 @click.option(
     "--refine",

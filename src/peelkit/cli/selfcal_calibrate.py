@@ -179,7 +179,7 @@ def run(ctx: click.Context, path: Path, selection: Selection, values: dict[str, 
             minblperant=values["minblperant"],
             # The amplitudes of a calibrator carry the flux scale: normalised only if asked.
             solnorm=bool(values["solnorm"]),
-            datacolumn=values["datacolumn"],
+            datacolumn="data" if values["datacolumn"] == "auto" else values["datacolumn"],
             applymode=values["applymode"],
             interp=values["interp"] or "",
             calwt=values["calwt"],

@@ -102,9 +102,8 @@ def calibrate(
         needed=[path, *inputs(parameters)],
     )  # fmt: skip
     progress.stage("copying the selected data")
-    work, bad = make_copy(workspace, info, rows, column)
-    if bad:
-        warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
+    work, left = make_copy(workspace, info, rows, column)
+    warnings += left
     with workspace.closed_if_refused(), engine.Casa(workspace.log) as casa:
         job = Job(casa, work, workspace, options, selection, fields, found, refants, earlier.tables)
         own = ms.select_rows(work, Selection(field=job.field))

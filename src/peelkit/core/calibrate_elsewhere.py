@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from peelkit.core import commit
+from peelkit.core import commit, datacolumn
 from peelkit.core.calibrate_match import (
     Match,
     antenna_ids,
@@ -56,7 +56,7 @@ class ApplyOptions:
 
     tables: str
     out: Path | None = None
-    datacolumn: str = "data"
+    datacolumn: str = "auto"
     applymode: str = "calonly"
     interp: str = ""
     spwmap: tuple[int, ...] = ()
@@ -106,17 +106,18 @@ def apply_elsewhere(
     ms.refuse_if_locked(path)
     if commit.recover(path) is not None:
         info = ms.read_info(path)
-    column = info.data_column(options.datacolumn)
-    if "CORRECTED_DATA" in info.columns and not options.overwrite:
-        raise DataError(
-            f"{path}: CORRECTED_DATA exists; replace the selected rows of it with --overwrite ('peelkit "
-            "undo' puts it back)."
-        )
     earlier = find(options.tables)
+    # Tables solved on sources of known flux are for the raw data.
+    known = options.datacolumn == datacolumn.AUTO and earlier.fluxes_jy
+    rows = ms.select_rows(info, selection)
+    chosen = datacolumn.choose(info, rows, "data" if known else options.datacolumn)
+    column = chosen.column
+    datacolumn.refuse_replacing(info, rows, column, overwrite=options.overwrite, model=False)
+    if chosen.why:
+        log.info("%s: %s", path, chosen.why)
     tables = earlier.tables
     parang, why = _parang(info, earlier, options)
     found = survey(info, selection, progress)
-    rows = ms.select_rows(info, selection)
     folder = options.out or path.with_name(f"{path.stem}.applied")
     keep_inputs(folder, [item.path for item in tables])
     contents = [caltable.read_cal_table(item.path) for item in tables]
@@ -140,9 +141,8 @@ def apply_elsewhere(
         ]
         warnings = _warnings(fitted, found, info)
         progress.stage("copying the selected data")
-        work, bad = make_copy(workspace, info, rows, column, found.execution_of)
-        if bad:
-            warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
+        work, left = make_copy(workspace, info, rows, column, found.execution_of)
+        warnings += left
         fields = info.field_ids(selection)
         with engine.Casa(workspace.log) as casa:
             progress.stage("applying")
@@ -156,12 +156,13 @@ def apply_elsewhere(
                 applymode=options.applymode,
                 parang=parang,
             )  # fmt: skip
-            columns = commit.applied_columns(info, options.datacolumn, calwt=options.calwt)
+            columns = commit.applied_columns(info, calwt=options.calwt)
             flags = options.applymode == "calflag"
             with commit.recorded_step(path, COMMAND, casa=casa if flags else None) as step:
                 commit.write_back(
-                    info, [commit.Part(work.path, rows)], step,
-                    columns=columns, flags=flags, progress=progress,
+                    info, [commit.Part(work.path, rows, column)], step,
+                    columns=columns, flags=flags, self_calibrated=not earlier.fluxes_jy,
+                    progress=progress,
                 )  # fmt: skip
                 ms.add_history(
                     path,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from astropy.coordinates import SkyCoord
 
+from peelkit.core import datacolumn
 from peelkit.errors import DataError, OptionError
 from peelkit.io import ms
 from peelkit.io.frames import field_place
@@ -252,13 +253,15 @@ def check_data(
             f"{info.path}: has {', '.join(sorted(hands))} only: the parallactic angle needs all four "
             "correlations; leave --parang out."
         )
-    present = {"CORRECTED_DATA", "MODEL_DATA"} & info.columns
-    if present and not options.overwrite:
-        raise DataError(
-            f"{info.path}: {' and '.join(sorted(present))} exist; write this source's rows of them with "
-            "--overwrite (other fields keep theirs, and 'peelkit undo' puts all back)."
-        )
-    return fields, [field for field in others if field not in fields]
+    others = [field for field in others if field not in fields]
+    written = Selection(field=",".join(map(str, [*fields, *others])), spw=selection.spw)
+    datacolumn.refuse_replacing(
+        info,
+        ms.select_rows(info, written),
+        info.data_column(options.datacolumn),
+        overwrite=options.overwrite,
+    )
+    return fields, others
 
 
 def _apart_arcsec(one: ms.Field, two: ms.Field) -> float:

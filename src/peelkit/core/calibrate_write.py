@@ -81,12 +81,12 @@ def write(
 ) -> tuple[str, ...]:
     """Write the result into the user's MS, in one step."""
     options = job.options
-    columns = commit.applied_columns(info, options.datacolumn, calwt=options.calwt)
+    columns = commit.applied_columns(info, calwt=options.calwt)
     columns["MODEL_DATA"] = "model"
     flags = options.applymode == "calflag"
     with commit.recorded_step(info.path, COMMAND, casa=job.casa if flags else None) as step:
         commit.write_back(
-            info, [commit.Part(job.work.path, rows)], step,
+            info, [commit.Part(job.work.path, rows, info.data_column(options.datacolumn))], step,
             columns=columns, flags=flags, progress=progress,
         )  # fmt: skip
         ms.add_history(

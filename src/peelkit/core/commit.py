@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.engines import casa as engine
-from peelkit.io import journal, ms
+from peelkit.errors import DataError
+from peelkit.io import journal, ms, origin, rownumbers
 from peelkit.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -68,17 +69,15 @@ def recorded_step(
         raise
 
 
-def applied_columns(info: ms.MsInfo, datacolumn: str, *, calwt: bool) -> dict[str, str]:
+def applied_columns(info: ms.MsInfo, *, calwt: bool) -> dict[str, str]:
     """Columns that applying gains writes, and what rows that were not selected get in a new one.
 
     Parameters
     ----------
-    datacolumn : str
-        CASA's word for the column that was calibrated.
     calwt : bool
         Whether the weights were calibrated too.
     """
-    columns = {"CORRECTED_DATA": "DATA" if datacolumn == "data" else "CORRECTED_DATA"}
+    columns = {"CORRECTED_DATA": "DATA"}
     if calwt:
         columns["WEIGHT"] = "WEIGHT"
         with ms.opened(info.path) as main:
@@ -89,10 +88,11 @@ def applied_columns(info: ms.MsInfo, datacolumn: str, *, calwt: bool) -> dict[st
 
 @dataclass(frozen=True)
 class Part:
-    """A working copy, and which rows of the MS it is of, ascending, shape (row of the copy,)."""
+    """A working copy, which rows of the MS it is of, ascending, shape (row of the copy,), and of which column."""
 
     work: Path
     rows: NDArray[np.int64]
+    column: str = "DATA"
 
 
 def write_back(
@@ -102,6 +102,7 @@ def write_back(
     *,
     columns: Mapping[str, str],
     flags: bool,
+    self_calibrated: bool = False,
     progress: Progress | None = None,
 ) -> None:
     """Copy result columns of working copies into the MS.
@@ -123,6 +124,8 @@ def write_back(
         CASA's default model (1 in the parallel hands).
     flags : bool
         Copy FLAG as well, in place.
+    self_calibrated : bool
+        Whether the gains are of self-calibration: another begins anew from the columns of ``parts``.
     """
     progress = progress or Progress()
     every = ms.every_row(info)
@@ -135,25 +138,35 @@ def write_back(
         like = "DATA" if name in ("CORRECTED_DATA", "MODEL_DATA") else name
         step = journal.new_column(info.path, step, name, like=like)
         source = step.replaced.get(name, filler)
-        calibrated = source if filler == name else filler
         with ms.opened(info.path, write=True) as main, _Copies() as copies:
             for description, chunk in ms.chunks(main, info, every):
-                values = _filler(main, source, chunk, description)
-                bad = None
-                if name == "CORRECTED_DATA" and not flags:
-                    bad = ~np.isfinite(
-                        values if calibrated == source else ms.get(main, calibrated, chunk)
-                    )
-                for number in np.unique(owner[chunk[owner[chunk] >= 0]]):
-                    inside = owner[chunk] == number
+                of = owner[chunk]
+                # Old values are read only where they stay: cells may be without.
+                values = np.zeros_like(ms.get(main, like if like != name else source, chunk[:1]))
+                values = np.repeat(values, chunk.size, axis=0)
+                if (of < 0).any():
+                    values[of < 0] = _filler(main, source, filler, chunk[of < 0], description)
+                for number in np.unique(of[of >= 0]):
+                    inside = of == number
                     copy = copies.opened(parts[number].work)
                     place = _position(parts[number].rows, chunk[inside])
                     found = ms.get(copy, name, place)
-                    if bad is not None:
-                        found[bad[inside]] = np.nan
+                    if name == "CORRECTED_DATA" and not flags:
+                        column = parts[number].column
+                        read = ms.get(main, step.replaced.get(column, column), chunk[inside])
+                        found[~np.isfinite(read)] = np.nan
                     values[inside] = found
                 ms.put(main, name, chunk, values)
                 progress.advance(chunk.size)
+    with ms.opened(info.path) as main:
+        fields = {
+            int(field): part.column if self_calibrated else None
+            for part in parts
+            for field in np.unique(rownumbers.column(main, "FIELD_ID", part.rows))
+        }
+    origin.write(
+        info.path, fields, earlier=step.replaced.get("CORRECTED_DATA"), steps=step.replaced
+    )
     if flags:
         with ms.opened(info.path, write=True) as main:
             for part in parts:
@@ -198,10 +211,20 @@ def _position(rows: NDArray[np.int64], some: NDArray[np.int64]) -> NDArray[np.in
 
 
 def _filler(
-    main: Any, source: str, chunk: NDArray[np.int64], description: ms.DataDescription
+    main: Any, source: str, instead: str, chunk: NDArray[np.int64], description: ms.DataDescription
 ) -> NDArray[Any]:
-    if source != "model":
-        return ms.get(main, source, chunk).copy()
-    values = np.zeros_like(ms.get(main, "DATA", chunk))
-    values[:, :, ms.parallel_hands(description.correlations)] = 1
+    """Values of ``source``, and of ``instead`` in rows where it has none."""
+    if source == "model":
+        values = np.zeros_like(ms.get(main, "DATA", chunk))
+        values[:, :, ms.parallel_hands(description.correlations)] = 1
+        return values
+    try:
+        return ms.get(main, source, chunk)
+    except DataError:
+        if source == instead:
+            raise
+    there = ms.rows_with_values(main, source, chunk)
+    values = _filler(main, instead, instead, chunk, description)
+    if there.size:
+        values[np.isin(chunk, there)] = ms.get(main, source, there)
     return values

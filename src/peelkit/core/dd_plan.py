@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from peelkit import sidecar
-from peelkit.core import dd_gate, dd_terms
+from peelkit.core import datacolumn, dd_gate, dd_terms
 from peelkit.core.compact import Compact
 from peelkit.core.dd_data import Rows, gather
 from peelkit.core.dd_delay import DelayStart
@@ -130,10 +130,8 @@ def settle(info: ms.MsInfo, selection: Selection, options: DdOptions, progress: 
         )
     if options.column == all_column:
         raise OptionError(f"--column {options.column}: the all-sky model; name another column.")
-    word = options.datacolumn
-    if word == "auto":
-        word = "corrected" if "CORRECTED_DATA" in info.columns else "data"
-    data_column = info.data_column(word)
+    rows = ms.select_rows(info, replace(selection, uvrange=""))
+    data_column = datacolumn.choose_calibrated(info, rows, options.datacolumn)
     if options.corrected and options.column == "CORRECTED_DATA":
         raise OptionError("--corrected writes CORRECTED_DATA; name another --column.")
     if options.column == data_column:
@@ -151,7 +149,6 @@ def settle(info: ms.MsInfo, selection: Selection, options: DdOptions, progress: 
             f"{info.path}: {' and '.join(present)} exist and would be replaced; allow it with --overwrite "
             "('peelkit undo' puts them back)."
         )
-    rows = ms.select_rows(info, replace(selection, uvrange=""))
     gathered = gather(info, rows, combine_fields="field" in options.combine)
     check_intervals(gathered, options.terms)
     found = survey(info, replace(selection, uvrange=""), progress)

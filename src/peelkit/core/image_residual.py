@@ -174,9 +174,8 @@ def image_residual(
             info, rows, settled, new=record is None, grows=grows and small is None, out=out
         )
     progress.stage(f"reading {options.column}")
-    bad = imaged_ms.audit(info, rows, options.column)
-    if bad:
-        warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
+    left = imaged_ms.audit(info, rows, options.column).warnings()
+    warnings += left
     log_path = out.with_name(f"{out.name}.casa.log")
     with image_place.claimed(out):
         settled = averaging.settled(info, rows, out.absolute().parent, settled)
@@ -184,7 +183,7 @@ def image_residual(
         with imagers.opened(settled.imager, log_path) as imager:
             while True:
                 with imaged_ms.opened(
-                    info, rows, options.column, out, settled, imager, copy=bad > 0
+                    info, rows, options.column, out, settled, imager, copy=bool(left)
                 ) as view:
                     target = Target(view, selection.field, selection.spw)
                     work = Work(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from peelkit.core import averaging, imagers
 from peelkit.engines.casa import Imaging
 from peelkit.errors import DataError
-from peelkit.io import ms
+from peelkit.io import mending, ms
 
 
 @contextmanager
@@ -47,25 +47,22 @@ def opened(
             own = ms.read_info(view)
             with ms.opened(view, write=True) as main:
                 for _, chunk in ms.chunks(main, own, ms.every_row(own)):
-                    data = ms.get(main, "DATA", chunk)
-                    finite = np.isfinite(data)
-                    ms.put(main, "FLAG", chunk, ms.get(main, "FLAG", chunk) | ~finite)
-                    ms.put(main, "DATA", chunk, np.where(finite, data, 0))
+                    mending.mend(main, chunk, mending.Left())
         else:
             ms.refer_to_rows(info.path, view, rows, data_column=column)
         yield view
         imagers.forget(imager)
 
 
-def audit(info: ms.MsInfo, rows: NDArray[np.int64], column: str) -> int:
-    """Count unflagged samples of ``column`` that are not numbers.
+def audit(info: ms.MsInfo, rows: NDArray[np.int64], column: str) -> mending.Left:
+    """Count unflagged samples of ``column`` that are not numbers, or whose weights are none.
 
     Raises
     ------
     DataError
         If these are no visibilities, there are none, or all are zero.
     """
-    bad, nonzero = 0, False
+    left, nonzero = mending.Left(), False
     with ms.opened(info.path) as main:
         for _, chunk in ms.chunks(main, info, rows):
             if not ms.has_cells(main, column, int(chunk[0])):
@@ -75,12 +72,10 @@ def audit(info: ms.MsInfo, rows: NDArray[np.int64], column: str) -> int:
                 raise DataError(
                     f"{info.path}: column {column} holds no visibilities; give another --column."
                 )
-            finite = np.isfinite(data)
-            nonzero |= bool(np.any(data[finite]))
-            if not finite.all():
-                bad += int((~finite & ~ms.get(main, "FLAG", chunk)).sum())
+            nonzero |= bool(np.any(data[np.isfinite(data)]))
+            left.count(data, mending.raw_weights(main, chunk), ms.get(main, "FLAG", chunk))
     if not nonzero:
         raise DataError(
             f"{info.path}: all visibilities in {column} are zero; give another --column."
         )
-    return bad
+    return left

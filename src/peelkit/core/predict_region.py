@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit import sidecar
-from peelkit.core import commit, predict_shapes, predict_tclean
+from peelkit.core import commit, datacolumn, predict_shapes, predict_tclean
 from peelkit.core import dry_run as rehearsal
 from peelkit.core.modelcol import Predictor, Samples, Sky, predict_columns, read_models
 from peelkit.core.predict_inputs import (
@@ -301,7 +301,7 @@ def _believed(
         return Believed(rest)
     if image.data.shape != rest.grid.shape:
         return Believed(rest)
-    column = predict_shapes.data_column(info, options.datacolumn)
+    column = datacolumn.choose_calibrated(info, rows, options.datacolumn)
     skies = [choice.sky for choice in choices]
     return believed(info, rows, column, skies, rest, image, beam=beam, progress=progress)
 

@@ -16,6 +16,7 @@ from peelkit import sidecar
 from peelkit.core.apparent import apparent_fluxes
 from peelkit.core.compact import Compact
 from peelkit.core.compact_fit import Asked, Fitted, fit_compact
+from peelkit.core.datacolumn import choose_calibrated
 from peelkit.core.modelcol import Sky, read_models
 from peelkit.core.predict_inputs import Direction, model_paths, mosaic_beam
 from peelkit.core.primary_beam import Beam
@@ -254,14 +255,14 @@ def choose(
         sources = [Asked(part.label, part.sky, kinds[part.label]) for part in open_ones]
         others = [rest, *(choice.sky for choice in chosen.values())]
         fitted = fit_compact(
-            info, rows, data_column(info, datacolumn), sources, others,
+            info, rows, choose_calibrated(info, rows, datacolumn), sources, others,
             reference_hz=reference_hz, beam=beam, progress=progress,
         )  # fmt: skip
         for part, found in zip(open_ones, fitted, strict=True):
             chosen[part.label] = _fitted(part, found, reference_hz)
     if beam is not None:
         chosen = _beyond_beams(
-            info, rows, data_column(info, datacolumn), chosen, rest, beam, progress
+            info, rows, choose_calibrated(info, rows, datacolumn), chosen, rest, beam, progress
         )
     return [chosen[label] for label in labels], rest
 
@@ -343,13 +344,6 @@ def _only_clean(kinds: Mapping[str, str], given: Given) -> None:
             "--predictor tclean predicts pixels of one model only; use --predictor ducc with --shape "
             "point or gaussian, --refine and --direction-model."
         )
-
-
-def data_column(info: ms.MsInfo, datacolumn: str) -> str:
-    """Column that sources are fitted to."""
-    if datacolumn == "auto":
-        datacolumn = "corrected" if "CORRECTED_DATA" in info.columns else "data"
-    return info.data_column(datacolumn)
 
 
 def _rest(sky: SkyModel, parts: Sequence[Direction], given: Given, beam_arcsec: float) -> SkyModel:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from peelkit.core import (
     averaging,
     commit,
+    datacolumn,
     executions,
     imagers,
     imaging,
@@ -89,6 +90,7 @@ def selfcal(
     """
     info = open_ms(path, selection, options, dry_run=dry_run)
     selection = info.by_id(selection)
+    options = with_data(info, selection, options)
     if dry_run:
         return _rehearsed(info, selection, options, progress or Progress())
     done = calibrate(info, selection, options, progress or Progress(), write=True)
@@ -140,6 +142,16 @@ def mark(info: ms.MsInfo, selection: Selection, options: SelfcalOptions) -> str:
     return fingerprint(info, {**asdict(options), **asdict(selection), "overwrite": None})
 
 
+def with_data(info: ms.MsInfo, selection: Selection, options: SelfcalOptions) -> SelfcalOptions:
+    """The options with the column that is calibrated, which must not replace what would be missed."""
+    rows = selected_rows(info, selection)
+    chosen = datacolumn.choose(info, rows, options.datacolumn)
+    datacolumn.refuse_replacing(info, rows, chosen.column, overwrite=options.overwrite)
+    if chosen.why:
+        log.info("%s: %s", info.path, chosen.why)
+    return replace(options, datacolumn=chosen.column)
+
+
 def selected_rows(info: ms.MsInfo, selection: Selection) -> NDArray[np.int64]:
     """Rows of the working copy; with --line also the spws without one: they get its solutions."""
     return ms.select_rows(info, replace(selection, uvrange=""))
@@ -168,14 +180,20 @@ def calibrate(
     )
     if resumed:
         log.info("going on with the interrupted run in %s", folder)
-        work, bad = ms.read_info(workspace.ms), 0
+        work = ms.read_info(workspace.ms)
     else:
         progress.stage("copying the selected data")
-        work, bad = make_copy(workspace, info, rows, data_column, found.execution_of)
+        work, left = make_copy(
+            workspace,
+            info,
+            rows,
+            data_column,
+            found.execution_of,
+            weights=options.weights == "keep",
+        )
+        warnings += left
         workspace.state = {"stage": "first"}
         workspace.save()
-    if bad:
-        warnings.append(f"{bad} unflagged samples are not numbers; they were left out")
     settled = averaging.settled(work, ms.every_row(work), folder, settled)
     with (
         engine.Casa(workspace.log, imagers.processes(settled.imager)) as casa,
@@ -268,7 +286,9 @@ def _settle(
     selection, options, lines, notes = _line(
         info, selection, options, info.data_column(options.datacolumn)
     )
-    found = survey(info, replace(selection, uvrange=""), progress)
+    found = survey(
+        info, replace(selection, uvrange=""), progress, weights=options.weights == "keep"
+    )
     if lines:
         _require_lines(info, wanted, found, progress)
     fields = mosaic.check_fields(info, found, imaging.field_of_view_rad(info, found, found.spws()))
@@ -279,7 +299,7 @@ def _settle(
             f"{len(found.antennas) - 1} baselines each; give less."
         )
     warnings = [] if options.weights != "keep" else snr_estimate.weight_warnings(info, found)
-    warnings += _column_warnings(info, options) + notes + _frame_warnings(info, found, selection)
+    warnings += notes + _frame_warnings(info, found, selection)
     polarisation.check(info, found.spws(), options)
     settled, more = imaging.choose(info, found, options.choices, spws=found.spws(), fields=fields)
     imagers.check(settled, info, fields, selection.spw)
@@ -314,14 +334,6 @@ def settled_imaging(
 ) -> engine.Imaging:
     """How the selected field would be imaged, all else checked as for a run."""
     return _settle(info, selection, options, progress).imaging
-
-
-def _column_warnings(info: ms.MsInfo, options: SelfcalOptions) -> list[str]:
-    if options.datacolumn == "data" and "CORRECTED_DATA" in info.columns:
-        return [
-            "starting from DATA although there is a CORRECTED_DATA; --datacolumn corrected starts there"
-        ]
-    return []
 
 
 def choose_refants(info: ms.MsInfo, found: Survey, wanted: str) -> list[int]:
@@ -470,7 +482,7 @@ def _apply_best(session: Session) -> None:
 def _to_write(session: Session) -> tuple[dict[str, str], bool]:
     """Columns that the MS shall have of the working copy, and whether its flags, too."""
     options = session.options
-    columns = commit.applied_columns(session.info, options.datacolumn, calwt=options.calwt)
+    columns = commit.applied_columns(session.info, calwt=options.calwt)
     columns["MODEL_DATA"] = "model"
     columns |= preparing.columns(session)
     return columns, options.applymode == "calflag" or preparing.has_new_flags(session)
@@ -482,8 +494,9 @@ def _commit(session: Session, columns: Mapping[str, str], *, flags: bool) -> Non
     path = session.info.path
     with commit.recorded_step(path, COMMAND, casa=session.casa if flags else None) as step:
         commit.write_back(
-            session.info, [commit.Part(session.work.path, session.rows)], step,
-            columns=columns, flags=flags, progress=session.progress,
+            session.info,
+            [commit.Part(session.work.path, session.rows, session.info.data_column(options.datacolumn))],
+            step, columns=columns, flags=flags, self_calibrated=True, progress=session.progress,
         )  # fmt: skip
         ms.add_history(
             path,

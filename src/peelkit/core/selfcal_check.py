@@ -10,7 +10,7 @@ from peelkit.io.region import check_regions
 
 
 def check(info: ms.MsInfo, options: SelfcalOptions) -> None:
-    """Check options and columns before any work."""
+    """Check options before any work."""
     if options.plan is not None and (options.calmodes or options.combines or options.gaintypes):
         raise OptionError("--from brings calmode, combine and gaintype; leave these options out.")
     if options.plan is None and options.solints == ("auto",):
@@ -48,10 +48,3 @@ def check(info: ms.MsInfo, options: SelfcalOptions) -> None:
     for path in filter(None, (options.mask, *options.model)):
         if not path.exists():
             raise DataError(f"{path}: no such mask or model.")
-    info.data_column(options.datacolumn)
-    present = {"CORRECTED_DATA", "MODEL_DATA"} & info.columns
-    if present and not options.overwrite:
-        raise DataError(
-            f"{info.path}: {' and '.join(sorted(present))} exist and would be replaced; allow it with "
-            "--overwrite ('peelkit undo' puts them back)."
-        )

@@ -183,6 +183,7 @@ def selfcal_each_field(
         raise OptionError("--model is of one field; leave it out, or --each-field.")
     info = one.open_ms(path, selection, options, dry_run=dry_run)
     selection = info.by_id(selection)
+    options = one.with_data(info, selection, options)
     with ms.opened(info.path) as main:
         counts = rownumbers.counts_by_field(
             main, one.selected_rows(info, selection), len(info.data_descriptions)
@@ -212,7 +213,7 @@ def selfcal_each_field(
     gained = [run for run in runs if run.gained]
     refusal = None
     if gained:
-        _commit(info, selection, gained, outer, progress)
+        _commit(info, selection, options, gained, outer, progress)
     else:
         reasons = "; ".join(f"{run.field}: {run.reason}" for run in runs)
         refusal = f"{path}: no field gained ({reasons}){one.UNTOUCHED}"
@@ -270,6 +271,7 @@ def absolute(options: SelfcalOptions) -> SelfcalOptions:
 def _commit(
     info: ms.MsInfo,
     selection: Selection,
+    options: SelfcalOptions,
     gained: Sequence[FieldRun],
     outer: Workspace,
     progress: Progress,
@@ -279,13 +281,20 @@ def _commit(
     rows = one.selected_rows(info, replace(selection, field=every))
     with ms.opened(info.path) as main:
         field = rownumbers.column(main, "FIELD_ID", rows)
-    parts = [commit.Part(Workspace(run.folder, "").ms, rows[field == run.field]) for run in gained]
+    column = info.data_column(options.datacolumn)
+    parts = [
+        commit.Part(Workspace(run.folder, "").ms, rows[field == run.field], column)
+        for run in gained
+    ]
     columns = {name: filler for run in gained for name, filler in run.columns.items()}
     flags = any(run.flags for run in gained)
 
     def write(casa: engine.Casa | None) -> None:
         with commit.recorded_step(info.path, one.COMMAND, casa=casa) as step:
-            commit.write_back(info, parts, step, columns=columns, flags=flags, progress=progress)
+            commit.write_back(
+                info, parts, step,
+                columns=columns, flags=flags, self_calibrated=True, progress=progress,
+            )  # fmt: skip
             ms.add_history(
                 info.path,
                 command=one.COMMAND,

@@ -96,7 +96,7 @@ def columns(session: Session) -> dict[str, str]:
     if prepared(session)["weights"] is None:
         return {}
     names = weights.columns(session.work.path)
-    if session.options.datacolumn != "data":
+    if session.info.data_column(session.options.datacolumn) != "DATA":
         # SIGMA is of DATA.
         names.remove("SIGMA")
     return {name: name for name in names}

@@ -45,7 +45,7 @@ class SelfcalOptions:
     minsnr: float | None = None
     minblperant: int | None = None
     solnorm: bool | None = None
-    datacolumn: str = "data"
+    datacolumn: str = "auto"
     applymode: str = "calonly"
     interp: str = ""
     spwmap: tuple[int, ...] = ()

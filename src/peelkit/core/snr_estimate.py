@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peelkit.core import averaging, imaged_ms, imagers, imaging, snr, snr_physics, weights
+from peelkit.core import (
+    averaging,
+    datacolumn,
+    imaged_ms,
+    imagers,
+    imaging,
+    snr,
+    snr_physics,
+    weights,
+)
 from peelkit.core.first_image import first_image_by_weights, natural_text, nothing_text
 from peelkit.core.measure import measure
 from peelkit.errors import DataError, OptionError
@@ -42,7 +51,7 @@ class SnrOptions:
     model_column: str = "MODEL_DATA"
     choices: imaging.Choices = imaging.Choices()
     mask_threshold: float = 4.5
-    datacolumn: str = "data"
+    datacolumn: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ def weight_warnings(info: ms.MsInfo, found: Survey) -> list[str]:
         )
     if found.zero_weights > 0:
         result.append(
-            f"{100 * found.zero_weights:.2g} % of the unflagged data have zero weight and do not count"
+            f"{100 * found.zero_weights:.2g} % of the unflagged data have zero weight (or none that is a number) and do not count"
         )
     idle = len(info.antennas) - len(found.antennas)
     if idle:
@@ -288,10 +297,10 @@ def make_first_image(
         name, column = Path(scratch) / "first", info.data_column(options.datacolumn)
         rows = ms.select_rows(info, replace(selection, field=str(field), uvrange=""))
         settled = averaging.settled(info, rows, name.parent, settled)
-        bad = imaged_ms.audit(info, rows, column)
-        if bad:
-            log.info("%d unflagged samples are not numbers; they were left out", bad)
-        with imaged_ms.opened(info, rows, column, name, settled, imager, copy=bad > 0) as view:
+        left = imaged_ms.audit(info, rows, column).warnings()
+        for warning in left:
+            log.info("%s", warning)
+        with imaged_ms.opened(info, rows, column, name, settled, imager, copy=bool(left)) as view:
             cleaned, made = first_image_by_weights(
                 imager,
                 imaging.Target(view, str(field), selection.spw),
@@ -356,7 +365,11 @@ def estimate(
         raise OptionError("--image and --peak --rms exclude each other; give one.")
     info = ms.read_info(path)
     selection = info.by_id(selection)
-    data_column = info.data_column(options.datacolumn)
+    chosen = datacolumn.choose(info, ms.select_rows(info, selection), options.datacolumn)
+    data_column = chosen.column
+    options = replace(options, datacolumn=data_column)
+    if chosen.why:
+        log.info("%s: %s", path, chosen.why)
     found = survey(info, selection, progress)
     fields, spws = found.fields(), found.spws()
     peaks: dict[int, float] = {}

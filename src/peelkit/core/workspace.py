@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from peelkit import sidecar
 from peelkit.errors import DataError, EngineError, OptionError
-from peelkit.io import ms
+from peelkit.io import mending, ms
 
 STATE = "state.json"
 
@@ -252,7 +252,9 @@ def make_copy(
     rows: NDArray[np.int64],
     data_column: str,
     execution_of: Mapping[int, int] | None = None,
-) -> tuple[ms.MsInfo, int]:
+    *,
+    weights: bool = True,
+) -> tuple[ms.MsInfo, list[str]]:
     """Copy the rows into the working MS, with MODEL_DATA and CORRECTED_DATA; flags what is NaN there.
 
     Of another column than DATA the weights are its own, and SIGMA is made theirs: gaincal and applycal know no
@@ -263,63 +265,70 @@ def make_copy(
     execution_of : mapping of int, optional
         `Survey.execution_of`: OBSERVATION_IDs that are joined in the copy. CASA solves and interpolates
         within each.
+    weights : bool
+        Whether weights that are no numbers leave their data out; if not, they will be derived anew.
 
     Returns
     -------
     MsInfo
         Of the copy.
-    int
-        Samples that were NaN or infinite, and unflagged.
+    list of str
+        What was left out: samples or weights that were NaN or infinite, and unflagged.
 
     Raises
     ------
     DataError
-        If all visibilities are zero.
+        If all visibilities are zero, or the column has no values in some rows.
     """
     shutil.rmtree(workspace.ms, ignore_errors=True)
     ms.copy_rows(info.path, workspace.ms, rows, data_column=data_column)
-    bad = 0
-    nonzero = False
+    left = mending.Left()
     copy = ms.read_info(workspace.ms)
-    with ms.opened(workspace.ms, write=True) as main:
-        for name in ("MODEL_DATA", "CORRECTED_DATA"):
-            ms.add_column(main, name)
-        for _, chunk in ms.chunks(main, copy, ms.every_row(copy)):
-            if any(one != other for one, other in (execution_of or {}).items()):
-                ids = ms.get(main, "OBSERVATION_ID", chunk)
-                joined = [(execution_of or {}).get(int(one), int(one)) for one in ids]
-                ms.put(main, "OBSERVATION_ID", chunk, np.array(joined, dtype=ids.dtype))
-            if data_column != "DATA":
-                _sigma_of_weights(main, chunk)
-            data = ms.get(main, "DATA", chunk)
-            finite = np.isfinite(data)
-            nonzero |= bool(np.any(data[finite]))
-            if not finite.all():
-                flag = ms.get(main, "FLAG", chunk)
-                bad += int((~finite & ~flag).sum())
-                ms.put(main, "FLAG", chunk, flag | ~finite)
-                data = np.where(finite, data, 0)
-                ms.put(main, "DATA", chunk, data)
-            ms.put(main, "CORRECTED_DATA", chunk, data)
-            ms.put(main, "MODEL_DATA", chunk, np.zeros_like(data))
+    try:
+        nonzero = _fill(copy, left, data_column, execution_of or {}, weights=weights)
+    except DataError as error:
+        workspace.close()
+        raise DataError(
+            f"{info.path}: {data_column} has no values in some of the selected rows; leave them out with --field "
+            "and --spw, or choose another --datacolumn."
+        ) from error
     if not nonzero:
         workspace.close()
         raise DataError(
             f"{info.path}: all visibilities in {data_column} are zero; choose another --datacolumn."
         )
-    return ms.read_info(workspace.ms), bad
+    return ms.read_info(workspace.ms), left.warnings()
+
+
+def _fill(
+    copy: ms.MsInfo,
+    left: mending.Left,
+    data_column: str,
+    execution_of: Mapping[int, int],
+    *,
+    weights: bool,
+) -> bool:
+    """Fill the columns of the copy, and mend what is no number; whether any visibility is not zero."""
+    nonzero = False
+    with ms.opened(copy.path, write=True) as main:
+        for name in ("MODEL_DATA", "CORRECTED_DATA"):
+            ms.add_column(main, name)
+        for _, chunk in ms.chunks(main, copy, ms.every_row(copy)):
+            if any(one != other for one, other in execution_of.items()):
+                ids = ms.get(main, "OBSERVATION_ID", chunk)
+                joined = [execution_of.get(int(one), int(one)) for one in ids]
+                ms.put(main, "OBSERVATION_ID", chunk, np.array(joined, dtype=ids.dtype))
+            data = mending.mend(main, chunk, left, weights=weights)
+            if data_column != "DATA":
+                _sigma_of_weights(main, chunk)
+            nonzero |= bool(np.any(data))
+            ms.put(main, "CORRECTED_DATA", chunk, data)
+            ms.put(main, "MODEL_DATA", chunk, np.zeros_like(data))
+    return nonzero
 
 
 def _sigma_of_weights(main: Any, chunk: NDArray[np.int64]) -> None:
-    """SIGMA (and SIGMA_SPECTRUM) = WEIGHT^-1/2, and -1 for a weight of none, as CASA's split has it."""
-    for sigma, weight in (("SIGMA", "WEIGHT"), ("SIGMA_SPECTRUM", "WEIGHT_SPECTRUM")):
-        if not all(ms.has_cells(main, name, int(chunk[0])) for name in (sigma, weight)):
-            continue
-        values = ms.get(main, weight, chunk)
-        good = values > 0
-        ms.put(
-            main,
-            sigma,
-            chunk,
-            np.where(good, np.where(good, values, 1) ** -0.5, -1).astype(np.float32),
-        )
+    """SIGMA (and SIGMA_SPECTRUM) as the weights have it."""
+    for sigma, weight in mending.PAIRS:
+        if all(ms.has_cells(main, name, int(chunk[0])) for name in (sigma, weight)):
+            ms.put(main, sigma, chunk, mending.sigma_of(ms.get(main, weight, chunk)))

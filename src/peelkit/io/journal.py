@@ -16,7 +16,7 @@ from pathlib import Path
 from casacore.tables import table
 
 from peelkit.errors import DataError
-from peelkit.io import ms
+from peelkit.io import ms, origin
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +148,7 @@ def forget(path: Path) -> int:
         kept = [name for step in entries for name in step.replaced.values() if name in present]
         for name in kept:
             main.removecols(name)
+        origin.forget(main, kept)
         _write(main, [])
     return len(kept)
 

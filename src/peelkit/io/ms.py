@@ -135,7 +135,7 @@ class MsInfo:
     telescope: str
 
     def data_column(self, datacolumn: str = "data") -> str:
-        """Column that CASA's word ``data`` or ``corrected`` names.
+        """Column that CASA's word ``data`` or ``corrected`` names; another word is a column's name.
 
         Raises
         ------
@@ -145,6 +145,9 @@ class MsInfo:
         if datacolumn == "corrected":
             self.require("CORRECTED_DATA", "use --datacolumn data.")
             return "CORRECTED_DATA"
+        if datacolumn != "data":
+            self.require(datacolumn, "use --datacolumn data.")
+            return datacolumn
         if "DATA" not in self.columns:
             raise DataError(
                 f"{self.path}: no DATA column (data columns: {_listing(self.columns)})."
@@ -593,10 +596,20 @@ def get(main: table, column: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         empty = [int(row) for row in rows if not main.iscelldefined(column, int(row))]
         if not empty:
             raise
+        # Of a selection both are the MS's own, not those of a table without a name.
+        named = (
+            subtable(main, "ANTENNA").parent if "ANTENNA" in main.keywordnames() else main.name()
+        )
+        first = main.rownumbers()[empty[0]]
         raise DataError(
-            f"{main.name()}: {column} has no values in {len(empty)} rows (the first is {empty[0]}); "
+            f"{named}: {column} has no values in {len(empty)} rows (the first is {first}); "
             "fill it, or leave these rows out."
         ) from error
+
+
+def rows_with_values(main: table, column: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of ``rows`` in which ``column`` has a value: it may have been made and not filled."""
+    return rows[np.array([main.iscelldefined(column, int(row)) for row in rows], dtype=bool)]
 
 
 def part(main: table, rows: NDArray[np.int64]) -> table:

@@ -151,8 +151,16 @@ class _Tally:
         self.weight = np.zeros(n_antenna)
 
 
-def survey(info: ms.MsInfo, selection: Selection, progress: Progress | None = None) -> Survey:
+def survey(
+    info: ms.MsInfo,
+    selection: Selection,
+    progress: Progress | None = None,
+    *,
+    weights: bool = True,
+) -> Survey:
     """Read flags, weights and times of the selection, in bounded memory.
+
+    Without ``weights`` all count 1: they will be derived anew.
 
     Raises
     ------
@@ -173,7 +181,7 @@ def survey(info: ms.MsInfo, selection: Selection, progress: Progress | None = No
         for description, chunk in ms.chunks(main, info, rows, bytes_per_sample=12):
             spw = info.spws[description.spw]
             inside = ms.channel_mask(channels[description.spw], len(spw.freq_hz))
-            piece = _read_chunk(main, description, chunk, inside)
+            piece = _read_chunk(main, description, chunk, inside, weights=weights)
             cross = piece["antenna1"] != piece["antenna2"]
             for name in ("antenna1", "antenna2"):
                 every += np.bincount(piece[name][cross], minlength=n_antenna) * inside.sum()
@@ -197,9 +205,14 @@ def survey(info: ms.MsInfo, selection: Selection, progress: Progress | None = No
                 _tally(tallies, description.spw, piece, used, n_antenna)
             progress.advance(chunk.size)
     if not tallies:
+        here = f"field {selection.field or 'any'}, spw {selection.spw or 'any'}"
+        if samples:
+            raise DataError(
+                f"{info.path}: no weight of {here} is a positive number; 'peelkit selfcal --weights initweights' (or "
+                "statwt) derives weights, as do CASA's tasks of these names."
+            )
         raise DataError(
-            f"{info.path}: no usable data for field {selection.field or 'any'}, spw "
-            f"{selection.spw or 'any'}: all flagged or of zero weight; restore flags or weights first."
+            f"{info.path}: no usable data for {here}: all is flagged; restore flags first, or choose other data."
         )
     execution_of = _executions(tallies)
     visits = tuple(
@@ -244,14 +257,19 @@ def _executions(tallies: Mapping[tuple[int, int, int, int], _Tally]) -> dict[int
 
 
 def _read_chunk(
-    main: Any, description: ms.DataDescription, rows: NDArray[np.int64], inside: NDArray[np.bool_]
+    main: Any,
+    description: ms.DataDescription,
+    rows: NDArray[np.int64],
+    inside: NDArray[np.bool_],
+    *,
+    weights: bool,
 ) -> dict[str, NDArray[Any]]:
     """Per row: ids, time, unflagged channels (mean over parallel hands), weight of all these."""
     hands = ms.parallel_hands(description.correlations)
     flag = ms.get(main, "FLAG", rows)[:, inside][:, :, hands]
     open_rows = ~ms.get(main, "FLAG_ROW", rows)
     unflagged = (~flag & open_rows[:, None, None]).astype(np.float32)
-    weight = sample_weights(main, rows, hands, inside)
+    weight = sample_weights(main, rows, hands, inside) if weights else np.ones((1, 1, 1))
     positive = np.where((unflagged > 0) & (weight > 0), weight, np.nan)
     none = np.isnan(positive).all(axis=(1, 2))
     positive[none] = 0.0

@@ -18,7 +18,7 @@ EVERY = slice(None)
 def sample_weights(
     main: Any, rows: NDArray[np.int64], hands: Choice = EVERY, channels: Choice = EVERY
 ) -> NDArray[np.floating[Any]]:
-    """Weights of ``rows``: WEIGHT_SPECTRUM where it is filled, else WEIGHT.
+    """Weights of ``rows``: WEIGHT_SPECTRUM where it is filled, else WEIGHT; 0 for one that is no finite number.
 
     Returns
     -------
@@ -26,8 +26,10 @@ def sample_weights(
         Or (row, 1, hand), which broadcasts, where all channels have one.
     """
     if ms.has_cells(main, "WEIGHT_SPECTRUM", int(rows[0])):
-        return np.asarray(ms.get(main, "WEIGHT_SPECTRUM", rows)[:, channels][:, :, hands])
-    return np.asarray(ms.get(main, "WEIGHT", rows)[:, None][:, :, hands])
+        weight = ms.get(main, "WEIGHT_SPECTRUM", rows)[:, channels][:, :, hands]
+    else:
+        weight = ms.get(main, "WEIGHT", rows)[:, None][:, :, hands]
+    return np.where(np.isfinite(weight), weight, np.zeros((), weight.dtype))
 
 
 def usable_weights(

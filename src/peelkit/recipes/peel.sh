@@ -11,6 +11,7 @@ set -eu
 
 # ---- parameters -------------------------------------------------------------------------------------
 field=''                # as in CASA; one field, or all fields of a mosaic
+datacolumn=auto         # data, corrected, or auto: CORRECTED_DATA if it is calibrated (differs from DATA), else DATA
 rounds=5                # of predict, solve, subtract and image, at most
 least_fall=0.1          # a round that brings the local rms down by less than this share is the last
 enough=1.2              # a round that brings the local rms within this factor of the thermal noise is the last,
@@ -120,13 +121,16 @@ printf '%s\n' "$ms" > "$out/ms"
 # Options in the parameters are words: they are split where they have blanks.
 refused=0
 step selfcal \
-    peelkit selfcal "$ms" --field "$field" --out "$out/selfcal" --imager "$imager" \
+    peelkit selfcal "$ms" --field "$field" --datacolumn "$datacolumn" --out "$out/selfcal" --imager "$imager" \
     --sidecar "$out/selfcal.json" $selfcal_options $imaging_options || refused=$?
 first=$(image_of "$out/selfcal/first")
 final=$(image_of "$out/selfcal/final")
+# What selfcal has written is calibrated, and so is taken from here on.
+data=auto
 if [ "$refused" -eq 5 ] && [ -e "$first" ]; then
     echo "== self-calibration makes $first no better: going on with the data as they are"
     final=$first
+    data=$datacolumn
 elif [ "$refused" -ne 0 ]; then
     exit "$refused"
 fi
@@ -164,7 +168,7 @@ while [ "$round" -le "$rounds" ] && [ ! -e "$out/undone$round" ]; do
     fi
     step "predict$round" \
         peelkit predict-region "$ms" --field "$field" --image "$before" --regions "$regions" \
-        --all-column ALL_SKY_MODEL $refine "$@" $again \
+        --all-column ALL_SKY_MODEL --datacolumn "$data" $refine "$@" $again \
         --sidecar "$out/predict$round.json" $predict_options
     extended "$round" > "$out/extended$round"
     set --
@@ -174,7 +178,7 @@ while [ "$round" -le "$rounds" ] && [ ! -e "$out/undone$round" ]; do
     refused=0
     step "solve$round" \
         peelkit ddsolve "$ms" --field "$field" --from "$out/predict$round.json" "$@" \
-        --out "$out/solutions$round" $again \
+        --datacolumn "$data" --out "$out/solutions$round" $again \
         --sidecar "$out/solve$round.json" $ddsolve_options || refused=$?
     if [ "$refused" -ne 0 ]; then
         if [ "$refused" -eq 5 ] && [ "$best" -gt 0 ]; then
