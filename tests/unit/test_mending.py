@@ -142,7 +142,7 @@ def test_a_column_without_values_is_named_with_the_ms_and_its_row(tmp_path: Path
         ms.get(ms.part(main, rows), "CORRECTED_DATA", np.arange(rows.size))
     (tmp_path / "x").mkdir()
     with pytest.raises(
-        DataError, match=r"a.ms: CORRECTED_DATA has no values in some of the selected"
+        DataError, match=r"a.ms: CORRECTED_DATA has no values in 20 of the selected"
     ):
         make_copy(Workspace(tmp_path / "x", "m"), info, ms.every_row(info), "CORRECTED_DATA")
     assert not (tmp_path / "x" / "work.ms").exists()

@@ -281,17 +281,16 @@ def make_copy(
         If all visibilities are zero, or the column has no values in some rows.
     """
     shutil.rmtree(workspace.ms, ignore_errors=True)
+    if empty := ms.without_values(info, data_column, rows).size:
+        workspace.close()
+        raise DataError(
+            f"{info.path}: {data_column} has no values in {empty} of the selected rows; leave them out with --field "
+            "and --spw, or choose another --datacolumn."
+        )
     ms.copy_rows(info.path, workspace.ms, rows, data_column=data_column)
     left = mending.Left()
     copy = ms.read_info(workspace.ms)
-    try:
-        nonzero = _fill(copy, left, data_column, execution_of or {}, weights=weights)
-    except DataError as error:
-        workspace.close()
-        raise DataError(
-            f"{info.path}: {data_column} has no values in some of the selected rows; leave them out with --field "
-            "and --spw, or choose another --datacolumn."
-        ) from error
+    nonzero = _fill(copy, left, data_column, execution_of or {}, weights=weights)
     if not nonzero:
         workspace.close()
         raise DataError(
