@@ -119,9 +119,11 @@ def test_undo_puts_back_what_selfcal_replaced(invoke, tmp_path: Path) -> None:
         ms.add_column(main, "CORRECTED_DATA")
         main.putcol("CORRECTED_DATA", 3 * main.getcol("DATA"))
     before = column(path, "CORRECTED_DATA")
-    refused = invoke("selfcal", path, *SMALL, code=3)
-    assert "CORRECTED_DATA exist" in refused.stderr and "--overwrite" in refused.stderr
-    invoke("selfcal", path, *SMALL, "--solint", "inf", "--overwrite")
+    run = ("selfcal", path, *SMALL, "--datacolumn", "data")
+    refused = invoke(*run, code=3)
+    assert "CORRECTED_DATA holds calibrated data, and would be made of DATA" in refused.stderr
+    assert "replace with --overwrite" in refused.stderr
+    invoke(*run, "--solint", "inf", "--overwrite")
     assert not np.array_equal(column(path, "CORRECTED_DATA"), before)
     assert "selfcal" in invoke("undo", path, "--list").stdout
     invoke("undo", path)
@@ -222,6 +224,39 @@ def test_ms_kinds_that_others_stumble_on(invoke, tmp_path: Path, changes: dict) 
     small_ms(path, **changes)
     invoke("selfcal", path, *SMALL, "--solint", "20s")
     assert results(path)["final"]["peak_jy_beam"] == pytest.approx(1.0, abs=0.03)
+
+
+def test_an_ms_as_an_archive_has_it_is_gone_on_with(invoke, tmp_path: Path) -> None:
+    """DATA raw, CORRECTED_DATA calibrated, CASA's default MODEL_DATA; nothing of it needs --overwrite."""
+    path = tmp_path / "a.ms"
+    small_ms(path)
+    from peelkit.io import ms
+
+    with ms.opened(path, write=True) as main:
+        calibrated = main.getcol("DATA")
+        for name in ("CORRECTED_DATA", "MODEL_DATA"):
+            ms.add_column(main, name)
+        main.putcol("CORRECTED_DATA", calibrated)
+        main.putcol("MODEL_DATA", np.ones_like(calibrated))
+        main.putcol("DATA", 30j * calibrated)
+    run = ("selfcal", path, *SMALL, "--solint", "20s")
+    found = invoke(*run)
+    assert "CORRECTED_DATA has calibrated data, which are taken" in found.stderr
+    # The source has 1 Jy in CORRECTED_DATA, and 30 in DATA.
+    assert results(path)["final"]["peak_jy_beam"] == pytest.approx(1.0, abs=0.03)
+    once = column(path, "CORRECTED_DATA")
+    refused = invoke(*run, code=3)
+    assert (
+        "CORRECTED_DATA is what peelkit self-calibrated from CORRECTED_DATA as it" in refused.stderr
+    )
+    # Not on top of the first: the same again.
+    found = invoke(*run, "--overwrite")
+    assert "begins anew from what it was made of, CORRECTED_DATA as it was" in found.stderr
+    assert column(path, "CORRECTED_DATA") == pytest.approx(once, abs=1e-5)
+    invoke("undo", path)
+    invoke("undo", path)
+    assert np.array_equal(column(path, "CORRECTED_DATA"), calibrated)
+    assert (column(path, "MODEL_DATA") == 1).all()
 
 
 def test_an_all_zero_corrected_data_is_not_calibrated(invoke, tmp_path: Path) -> None:

@@ -242,6 +242,9 @@ def selfcal(
     With --each-field every selected field is calibrated by itself, in <out>/<id>_<name>, with --workers several
     at a time; those that gained are written in one step at the end, and exit status 5 is for none.
 
+    CORRECTED_DATA is where it starts if that is calibrated (differs from DATA), else DATA. A second run begins
+    anew from what the first was made of; --datacolumn corrected goes on from its result.
+
     All work is done on a copy of the selected data. At the end CORRECTED_DATA and MODEL_DATA are
     written ('peelkit undo' puts back what was there); the best image is final.image in the folder, with
     a sidecar that 'peelkit image-residual --like' reads. An interrupted run goes on where it was if it
