@@ -12,6 +12,7 @@ from casacore.measures import measures
 from casacore.quanta import quantity
 
 from peelkit.io.image import B1950_VLA_EPOCH, is_casa_image
+from peelkit.io.leapseconds import casa_images, hush
 from peelkit.io.ms import Field, MsInfo, Spw
 
 # CASA's image frames for these are the spw's own: no Doppler shift is known for them.
@@ -26,6 +27,7 @@ def lsrk_over_spw(info: MsInfo, spw: Spw, *, field: int, time_s: float) -> float
     """
     if spw.frame in UNSHIFTED:
         return 1.0
+    hush()
     machine = measures()
     centre = info.fields[field]
     machine.do_frame(machine.epoch("UTC", quantity(time_s, "s")))
@@ -50,7 +52,7 @@ def image_frame(path: Path) -> str:
     An image of another imager in TOPO has its sources at their true places; CASA's own are in LSRK.
     """
     if is_casa_image(path):
-        from casacore.images import image as CasaImage  # noqa: N812
+        CasaImage = casa_images()  # noqa: N806
 
         for key, entry in CasaImage(str(path)).coordinates().dict().items():
             if key.startswith("spectral"):

@@ -24,6 +24,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
 from peelkit.errors import DataError
+from peelkit.io.leapseconds import casa_images
 
 # CASA's B1950_VLA is FK4 at equinox B1950 as the VLA used it, with epoch 1979.9; it writes the
 # epoch into EQUINOX of its FITS files.
@@ -407,7 +408,7 @@ CASA_FRAMES = {
 
 
 def _read_casa(path: Path) -> tuple[NDArray[Any], fits.Header, BaseCoordinateFrame]:
-    from casacore.images import image as CasaImage  # noqa: N812
+    CasaImage = casa_images()  # noqa: N806
 
     casa = CasaImage(str(path))
     data = np.array(casa.getdata(), dtype=np.float32)
@@ -561,7 +562,7 @@ def _full_header(like: Image) -> fits.Header:
         for key in ("BLANK", "CASAMBM"):
             header.pop(key, None)
         return _with_beam(header, like)
-    from casacore.images import image as CasaImage  # noqa: N812
+    CasaImage = casa_images()  # noqa: N806
 
     # Only the coordinates go through casacore's converter: it prints a line for each long
     # keyword of the image itself.
@@ -599,7 +600,7 @@ def _quiet_casacore() -> Iterator[None]:
 
 
 def _write_casa(path: Path, full: NDArray[Any], like: Image, unit: str | None) -> None:
-    from casacore.images import image as CasaImage  # noqa: N812
+    CasaImage = casa_images()  # noqa: N806
 
     with _quiet_casacore():
         coordinates = CasaImage(str(like.path)).coordinates()

@@ -20,6 +20,7 @@ from peelkit.io.image import (
     is_casa_image,
     load_image,
 )
+from peelkit.io.leapseconds import casa_images
 from peelkit.io.ms import opened
 
 
@@ -51,7 +52,7 @@ def read_planes(path: Path, stokes: str = "") -> list[Image]:
 
 
 def _casa_freqs(path: Path, count: int) -> NDArray[np.float64] | None:
-    from casacore.images import image as CasaImage  # noqa: N812
+    CasaImage = casa_images()  # noqa: N806
 
     for key, entry in CasaImage(str(path)).coordinates().dict().items():
         if not key.startswith("spectral"):
