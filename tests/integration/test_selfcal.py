@@ -393,6 +393,13 @@ def test_an_interrupted_run_leaves_the_ms_and_goes_on(
     assert not Path(f"{path}.selfcal.peelkit.json").exists()
     other = invoke("selfcal", path, *SMALL, "--robust", "0", code=3)
     assert "interrupted run with other parameters" in other.stderr
+    # Nor is it gone on with on other data.
+    with table(str(path), readonly=False, ack=False) as main:
+        flag = main.getcell("FLAG", 7)
+        main.putcell("FLAG", 7, ~flag)
+    assert "have changed since" in invoke("selfcal", path, *SMALL, code=3).stderr
+    with table(str(path), readonly=False, ack=False) as main:
+        main.putcell("FLAG", 7, flag)
     # --overwrite is for what was there before, not for a run to go on with.
     second = invoke("selfcal", path, *SMALL, *(["--overwrite"] if how == signal.SIGTERM else []))
     assert "going on with the interrupted run" in second.stderr

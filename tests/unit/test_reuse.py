@@ -32,6 +32,26 @@ def change(path: Path, column: str) -> None:
         main.putcell(column, 3, ~cell if column.startswith("FLAG") else cell * 2)
 
 
+def test_of_a_run_the_data_count_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.ms"
+    make_ms(path, MsRecipe(n_antenna=4, n_scan=1, n_time=2))
+    seen = set()
+    for name in ("DATA", "FLAG", "WEIGHT", "SIGMA", "MODEL"):
+        info = ms.read_info(path)
+        seen.add(reuse.mark(info, ms.every_row(info), ("DATA", "SIGMA", "SIGMA_SPECTRUM")))
+        if name == "MODEL":
+            continue
+        with ms.opened(path, write=True) as main:
+            old = main.getcell(name, 3)
+            main.putcell(name, 3, ~old if name == "FLAG" else 2 * old)
+    assert len(seen) == 5
+    with ms.opened(path, write=True) as main:
+        ms.add_column(main, "MODEL_DATA")
+        main.putcol("MODEL_DATA", main.getcol("DATA"))
+    info = ms.read_info(path)
+    assert reuse.mark(info, ms.every_row(info), ("DATA", "SIGMA", "SIGMA_SPECTRUM")) in seen
+
+
 def test_visibilities_do_not_change_the_mark(observed: Path) -> None:
     before = mark(observed)
     change(observed, "DATA")

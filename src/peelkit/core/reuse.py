@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ MARKED = (
 )  # fmt: skip
 
 
-def mark(info: ms.MsInfo, rows: NDArray[np.int64]) -> str:
+def mark(info: ms.MsInfo, rows: NDArray[np.int64], also: Sequence[str] = ()) -> str:
     """Hash of all that a PSF of these rows depends on, but for how it is made.
 
     Two selections of rows with one mark have the same PSF, whatever their visibilities. The order of rows
@@ -31,6 +32,8 @@ def mark(info: ms.MsInfo, rows: NDArray[np.int64]) -> str:
     ----------
     rows : ndarray of int, shape (row,)
         Rows that are imaged.
+    also : sequence of str
+        More columns that count, such as the data.
 
     Returns
     -------
@@ -43,7 +46,7 @@ def mark(info: ms.MsInfo, rows: NDArray[np.int64]) -> str:
     with ms.opened(info.path) as main:
         parts: dict[tuple[int, str], hashlib.blake2b] = {}
         for description, chunk in ms.chunks(main, info, rows):
-            for name in MARKED:
+            for name in (*MARKED, *also):
                 # WEIGHT_SPECTRUM is often there and empty.
                 if not ms.has_cells(main, name, int(chunk[0])):
                     continue

@@ -24,6 +24,7 @@ from peelkit.core import (
     imaging,
     linechannels,
     mosaic,
+    reuse,
     selfcal_check,
     selfcal_flags,
     selfcal_holdout,
@@ -152,6 +153,11 @@ def with_data(info: ms.MsInfo, selection: Selection, options: SelfcalOptions) ->
     return replace(options, datacolumn=chosen.column)
 
 
+def data_mark(info: ms.MsInfo, rows: NDArray[np.int64], column: str) -> str:
+    """Hash of all that a run reads of the MS: what must be the same for it to be gone on with."""
+    return reuse.mark(info, rows, (column, "SIGMA", "SIGMA_SPECTRUM"))
+
+
 def selected_rows(info: ms.MsInfo, selection: Selection) -> NDArray[np.int64]:
     """Rows of the working copy; with --line also the spws without one: they get its solutions."""
     return ms.select_rows(info, replace(selection, uvrange=""))
@@ -178,6 +184,17 @@ def calibrate(
     workspace, resumed = open_workspace(
         folder, identity, overwrite=options.overwrite, needed=[info.path, *inputs(asdict(options))]
     )
+    data = data_mark(info, rows, data_column)
+    if resumed and workspace.state.get("data") != data:
+        if not options.overwrite:
+            raise DataError(
+                f"{folder}: holds an interrupted run, and the data, flags or weights of {info.path} have changed since; "
+                "start anew with --overwrite, or give another --out."
+            )
+        workspace.close()
+        workspace, resumed = open_workspace(
+            folder, identity, overwrite=True, needed=[info.path, *inputs(asdict(options))]
+        )
     if resumed:
         log.info("going on with the interrupted run in %s", folder)
         work = ms.read_info(workspace.ms)
@@ -192,7 +209,7 @@ def calibrate(
             weights=options.weights == "keep",
         )
         warnings += left
-        workspace.state = {"stage": "first"}
+        workspace.state = {"stage": "first", "data": data}
         workspace.save()
     settled = averaging.settled(work, ms.every_row(work), folder, settled)
     with (

@@ -121,7 +121,9 @@ def calibrate_field(field: int, task: Task) -> FieldRun:
     options = replace(task.options, out=folder, overwrite=True)
     try:
         workspace, _ = open_workspace(folder, one.mark(info, selection, options), overwrite=True)
-        if (found := _finished(workspace)) is not None:
+        rows = one.selected_rows(info, selection)
+        data = one.data_mark(info, rows, info.data_column(options.datacolumn))
+        if (found := _finished(workspace, data)) is not None:
             return found
         done = one.calibrate(info, selection, options, Progress(), write=False)
     except PeelkitError as error:
@@ -133,16 +135,16 @@ def calibrate_field(field: int, task: Task) -> FieldRun:
         field, folder, outcome.results, outcome.warnings, reason, done.columns, done.flags,
         outcome.engine, outcome.parameters, time.time() - started,
     )  # fmt: skip
-    done.workspace.state = {"stage": FINISHED, "run": vars(run)}
+    done.workspace.state = {"stage": FINISHED, "run": vars(run), "data": data}
     done.workspace.save()
     if not run.gained:
         done.workspace.drop_copy()
     return run
 
 
-def _finished(workspace: Workspace) -> FieldRun | None:
-    """What an earlier start of the same run found, if its copy is still there."""
-    if workspace.state.get("stage") != FINISHED:
+def _finished(workspace: Workspace, data: str) -> FieldRun | None:
+    """What an earlier start of the same run found of the same data, if its copy is still there."""
+    if workspace.state.get("stage") != FINISHED or workspace.state.get("data") != data:
         return None
     record = workspace.state["run"]
     run = FieldRun(**{**record, "folder": Path(record["folder"])})

@@ -280,6 +280,7 @@ def save(session: Session, stage: str) -> None:
         "best": asdict(session.best),
         "smearing": session.imaging.smearing,
         "robust": session.imaging.robust,
+        "data": session.workspace.state.get("data"),
     }
     session.workspace.save()
 
