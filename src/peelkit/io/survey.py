@@ -212,7 +212,7 @@ def survey(
                 "statwt) derives weights, as do CASA's tasks of these names."
             )
         raise DataError(
-            f"{info.path}: no usable data for {here}: all is flagged; restore flags first, or choose other data."
+            f"{info.path}: no usable data for {here}: all flagged; restore flags first, or choose other data."
         )
     execution_of = _executions(tallies)
     visits = tuple(
