@@ -92,7 +92,7 @@ CASES = [
     ("snr-estimate text.fits", 3, "text.fits: not a Measurement Set"),
     ("snr-estimate nodata.ms", 3, "nodata.ms: no DATA column"),
     ("snr-estimate flagged.ms", 3, "all flagged"),
-    ("snr-estimate weightless.ms", 3, "zero weight"),
+    ("snr-estimate weightless.ms", 3, "is a positive number"),
     ("snr-estimate good.ms", 2, "choose one with --field"),
     ("snr-estimate good.ms --field 9", 3, "field '9': not in the data, which have 0=field0"),
     ("snr-estimate good.ms --spw 3", 3, "spw '3'"),
