@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from peelkit.engines import casa as engine
 from peelkit.errors import DataError
-from peelkit.io import journal, ms, origin, rownumbers
+from peelkit.io import journal, mending, ms, origin, rownumbers
 from peelkit.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ def _filler(
     except DataError:
         if source == instead:
             raise
-    there = ms.rows_with_values(main, source, chunk)
+    there = mending.rows_with_values(main, source, chunk)
     values = _filler(main, instead, instead, chunk, description)
     if there.size:
         values[np.isin(chunk, there)] = ms.get(main, source, there)

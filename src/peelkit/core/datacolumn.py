@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit.errors import DataError
-from peelkit.io import ms, origin, rownumbers
+from peelkit.io import mending, ms, origin, rownumbers
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def _holds(
     try:
         values = ms.get(main, column, rows)
     except DataError:
-        rows = ms.rows_with_values(main, column, rows)
+        rows = mending.rows_with_values(main, column, rows)
         if not rows.size:
             return Holds.NOTHING
         values = ms.get(main, column, rows)

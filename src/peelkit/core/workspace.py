@@ -281,7 +281,7 @@ def make_copy(
         If all visibilities are zero, or the column has no values in some rows.
     """
     shutil.rmtree(workspace.ms, ignore_errors=True)
-    if empty := ms.without_values(info, data_column, rows).size:
+    if empty := mending.without_values(info, data_column, rows).size:
         workspace.close()
         raise DataError(
             f"{info.path}: {data_column} has no values in {empty} of the selected rows; leave them out with --field "

@@ -42,6 +42,20 @@ class Left:
         ]
 
 
+def rows_with_values(main: Any, column: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of ``rows`` in which ``column`` has a value: it may have been made and not filled."""
+    return rows[np.array([main.iscelldefined(column, int(row)) for row in rows], dtype=bool)]
+
+
+def without_values(info: ms.MsInfo, column: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of ``rows``, ascending, in which ``column`` has none."""
+    with ms.opened(info.path) as main:
+        found = main.query(rf"not isdefined(\{column})")
+        empty = np.asarray(found.rownumbers(), dtype=np.int64)
+        found.close()
+    return np.intersect1d(empty, rows, assume_unique=True)
+
+
 def raw_weights(main: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
     """Weights as they are, numbers or not, shape (row, chan, corr) or (row, 1, corr)."""
     if ms.has_cells(main, "WEIGHT_SPECTRUM", int(rows[0])):

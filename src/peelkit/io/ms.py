@@ -607,20 +607,6 @@ def get(main: table, column: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         ) from error
 
 
-def rows_with_values(main: table, column: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of ``rows`` in which ``column`` has a value: it may have been made and not filled."""
-    return rows[np.array([main.iscelldefined(column, int(row)) for row in rows], dtype=bool)]
-
-
-def without_values(info: MsInfo, column: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of ``rows``, ascending, in which ``column`` has none."""
-    with opened(info.path) as main:
-        found = main.query(rf"not isdefined(\{column})")
-        empty = np.asarray(found.rownumbers(), dtype=np.int64)
-        found.close()
-    return np.intersect1d(empty, rows, assume_unique=True)
-
-
 def part(main: table, rows: NDArray[np.int64]) -> table:
     """A table of ``rows`` only, numbered from 0: cheaper than `get` where several columns are read."""
     return main.selectrows(rows)
