@@ -120,6 +120,7 @@ def calibrate_field(field: int, task: Task) -> FieldRun:
     # What is in the folder is of this run, whose own folder was free: left-overs of a worker go.
     options = replace(task.options, out=folder, overwrite=True)
     try:
+        options = one.with_data(info, selection, options)
         workspace, _ = open_workspace(folder, one.mark(info, selection, options), overwrite=True)
         rows = one.selected_rows(info, selection)
         data = one.data_mark(info, rows, info.data_column(options.datacolumn))
