@@ -253,3 +253,42 @@ def test_what_is_outside_the_regions_is_left_out_when_asked(ready: Path, invoke)
         assert not main.getcol("REST").any()
         parts = main.getcol("NORTH") + main.getcol("SOUTH")
         np.testing.assert_allclose(main.getcol("ALL"), parts, atol=1e-5)
+
+
+def test_of_the_rest_only_what_the_data_confirm_is_predicted(
+    ready: Path, invoke, tmp_path: Path, rng
+) -> None:
+    """FAR is in the data, WRONG is an artefact of the image that CLEAN took for a source."""
+    wrong = (-150, -120, 0.2)
+    write_model(
+        tmp_path / "seen.model.fits",
+        [plane(*scattered(NORTH), *scattered(SOUTH), FAR, wrong)], **CENTRE,
+    )  # fmt: skip
+    beam = 8.0
+    ys, xs = np.indices((SIZE, SIZE))
+    image = 0.005 * rng.normal(size=(SIZE, SIZE))
+    for east, north, flux in (NORTH, SOUTH, FAR, wrong):
+        y, x = pixel(east, north)
+        radius = np.hypot(ys - y, xs - x) * CELL
+        image += flux * np.exp(-4 * np.log(2) * (radius / beam) ** 2)
+    write_model(
+        tmp_path / "seen.image.fits", [image], **CENTRE, BUNIT="Jy/beam", BMAJ=beam / 3600,
+        BMIN=beam / 3600, BPA=0.0,
+    )  # fmt: skip
+    found = run(invoke, ready, "seen.model.fits", "--all-column", "--rest-column", "REST")
+    assert found["rest"]["components"] == 1, found["rest"]
+    assert found["rest"]["flux_jy"] == pytest.approx(FAR[2], rel=0.01)
+    # None of it, FAR, both: the second leaves least.
+    none, far, both = (trial["chi2"] for trial in found["rest"]["trials"])
+    assert far < 0.7 * none and far < 0.7 * both
+    said = invoke(
+        "predict-region", ready, "--model", "seen.model.fits", "--regions", "two.reg", "--overwrite",
+        "--all-column", "--rest-column", "REST",
+    )  # fmt: skip
+    words = " ".join(said.stderr.split())
+    assert "1 of 2 components outside the regions (200 of 500 mJy) are left out" in words
+    whole = run(
+        invoke, ready, "seen.model.fits", "--all-column", "--rest-column", "REST", "--overwrite",
+        "--rest", "all",
+    )  # fmt: skip
+    assert whole["rest"]["components"] == 2 and whole["rest"]["trials"] == []

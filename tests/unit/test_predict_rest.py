@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from peelkit.core import predict_rest
 from peelkit.core.predict_rest import choice, levels, stefcal
@@ -67,10 +66,14 @@ def test_the_part_that_leaves_least_is_chosen_and_more_only_if_no_worse(rng) -> 
     assert choice(cells + rng.normal(scale=5, size=(4, 200))) == 3
 
 
-@pytest.mark.parametrize(
-    ("snr", "count"), [([7.0], 1), ([5.0, 6.0, 6.5], 1), ([5.0, 50.0, 5000.0], 6), ([0.0, 0.0], 1)]
-)
-def test_levels_fall_by_equal_factors_and_the_last_has_all(snr: list[float], count: int) -> None:
-    found = levels(np.array(snr))
-    assert len(found) <= count and found[-1] == 0.0
-    assert np.all(np.diff(found) < 0) or len(found) == 1
+def test_few_islands_are_parts_of_their_own_and_many_fall_by_equal_factors() -> None:
+    assert levels(np.array([7.0, 7.0])).tolist() == [0.0]
+    assert levels(np.array([5.0, 6.0, 6.0, 9.0])).tolist() == [9.0, 6.0, 0.0]
+    assert levels(np.array([0.0, 9.0])).tolist() == [9.0, 0.0]
+    found = levels(np.geomspace(5, 320, 100))
+    np.testing.assert_allclose(found[:-1], [160, 80, 40, 20, 10])
+    assert found[-1] == 0.0
+    # Nothing stands between 10 and 1000: no part is empty.
+    some = np.concatenate([np.linspace(5, 10, 20), np.linspace(1000, 2000, 20)])
+    counts = [(some >= low).sum() for low in levels(some)]
+    assert all(np.diff([0, *counts]) > 0) and counts[-1] == 40

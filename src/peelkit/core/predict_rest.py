@@ -170,11 +170,16 @@ def component_snr(rest: SkyModel, image: Image) -> NDArray[np.float64]:
 
 
 def levels(snr: NDArray[np.float64]) -> NDArray[np.float64]:
-    """S/N that parts begin at, falling by equal factors; the last has all that is left."""
-    high = max(float(snr.max()), 1e-3)
-    low = max(float(snr[snr > 0].min(initial=high)), high / 1024, 1e-3)
-    count = min(MOST_PARTS, max(1, round(float(np.log2(high / low))))) if high > low else 1
-    found = high * (low / high) ** (np.arange(1, count + 1) / count)
+    """S/N that parts begin at: those of all islands if they are few, else falling by equal factors.
+
+    The last has all that is left.
+    """
+    islands = np.unique(snr)[::-1]
+    if islands.size > MOST_PARTS:
+        high = islands[0]
+        low = max(float(islands[islands > 0][-1]), high / 1024)
+        islands = high * (low / high) ** (np.arange(1, MOST_PARTS + 1) / MOST_PARTS)
+    found = islands.copy()
     found[-1] = 0.0
     # Parts that add nothing are no parts.
     added = np.diff([0, *(int((snr >= low).sum()) for low in found)]) > 0
