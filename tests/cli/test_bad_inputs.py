@@ -111,7 +111,7 @@ CASES = [
     ("selfcal one.ms --solint inf --combine fields", 2, "combine 'fields'"),
     ("selfcal one.ms --refant ea99", 3, "refant 'ea99': not in the data"),
     ("selfcal one.ms --datacolumn corrected", 3, "no column CORRECTED_DATA"),
-    ("selfcal busy.ms", 3, "MODEL_DATA exist"),
+    ("selfcal busy.ms", 3, "MODEL_DATA holds a model; replace with --overwrite"),
     ("selfcal zero.ms", 3, "all visibilities in DATA are zero"),
     ("selfcal one.ms --out occupied", 3, "occupied: exists"),
     ("selfcal one.ms --out occupied --overwrite", 3, "it is not deleted"),

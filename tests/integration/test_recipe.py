@@ -25,7 +25,7 @@ KILLED = ("selfcal", "mask", "predict1", "solve1", "image1", "predict2", "solve2
 PARAMETERS = {
     "selfcal_options": "--rounds 1 --solint 60s --calmode p",
     "imaging_options": "--imsize 300 --nterms 1",
-    "ddsolve_options": "--de-time inf --de-freq spw --no-plots",
+    "ddsolve_options": "--de-time inf --de-freq 1chan --no-plots",
 }
 
 

@@ -70,6 +70,9 @@ def _holds(
         if not rows.size:
             return Holds.NOTHING
         values = ms.get(main, column, rows)
+    if values.ndim != 3:
+        # No visibilities; whatever it is, it is somebody's.
+        return Holds.MODEL
     good = np.isfinite(values) & (values != 0)
     if not good.any():
         return Holds.NOTHING

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from peelkit.core.measure import Figures, Held
 from peelkit.io.image import Beam
 
+# Factor gained in S/N from which a fall of the flux is that of artefacts.
+LARGE_RISE = 1.5
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -168,8 +171,10 @@ def _against(
             f"S/N near the source fell from {_from_to(old.dynamic_range_near, new.dynamic_range_near)}"
         )
     high = limits.flux_high if calmode == "p" else min(limits.flux_high, 1 / limits.flux_low)
+    # A fall that comes with a large rise of S/N is no loss: artefacts went.
+    low = limits.flux_low if gain < LARGE_RISE else 0.0
     for what, flux in zip(("flux", "flux of the fainter sources"), held, strict=True):
-        if not flux.within(limits.flux_low, high):
+        if not flux.within(low, high):
             return gain, (
                 f"{what} above the artefacts changed by a factor {flux.after_jy / flux.before_jy:.3f} "
                 f"(--flux-range allows {limits.flux_low:.3g} to {high:.3g})"
