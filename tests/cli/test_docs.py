@@ -44,7 +44,7 @@ def test_every_command_line_is_one_that_peelkit_takes(page: str, line: str) -> N
     words = words[words.index("peelkit") + 1 :]
     if ">" in words:
         words = words[: words.index(">")]
-    group = click.Context(cli, info_name="peelkit")
+    group = click.Context(cli, info_name="peelkit", **cli.context_settings)
     command = cli.get_command(group, words[0])
     assert command is not None, line
     try:
