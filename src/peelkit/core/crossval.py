@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit.core import stefcal
+
 # Baselines are left out in so many parts, one after the other.
 FOLDS = 12
 
@@ -27,7 +29,7 @@ BETTER, WORSE = 3.0, 2.0
 # no better, has errors of its model for noise, and better gains all the same (3C273: amplitudes, 7 %).
 IMAGE_ERROR, UNDECIDED_GAIN = 0.01, 1.03
 
-# Iterations of the solve; each second one is averaged with the one before (StefCal).
+# Iterations of a solve.
 ITERATIONS = 40
 
 
@@ -146,28 +148,6 @@ class Found:
         )
 
 
-def solve(sums: Sums, calmode: str, left_out: NDArray[np.bool_]) -> NDArray[np.complex128]:
-    """Gains of each cell without some baselines, by StefCal (Salvini & Wijnholds 2014); 1 without data."""
-    cross = np.where(left_out, 0, sums.cross)
-    power = np.where(left_out, 0, sums.power)
-    gains = np.ones(cross.shape[:2], dtype=np.complex128)
-    for number in range(ITERATIONS):
-        top = np.matmul(cross, gains[:, :, None])[:, :, 0]
-        if calmode == "p":
-            size = np.abs(top)
-            fresh = np.divide(top, size, out=np.ones_like(top), where=size > 0)
-        else:
-            bottom = np.matmul(power, np.abs(gains[:, :, None]) ** 2)[:, :, 0]
-            fresh = np.divide(top, bottom, out=np.ones_like(top), where=bottom > 0)
-            if calmode == "a":
-                fresh = np.abs(fresh).astype(np.complex128)
-        gains = (gains + fresh) / 2 if number % 2 else fresh
-        if calmode == "p":
-            size = np.abs(gains)
-            gains = np.divide(gains, size, out=np.ones_like(gains), where=size > 0)
-    return gains
-
-
 def _normalised(
     gains: NDArray[np.complex128], used: NDArray[np.bool_], series: NDArray[np.int64]
 ) -> NDArray[np.complex128]:
@@ -218,7 +198,10 @@ def compare(sums: Sums, old: Way, new: Way, *, refant: int = 0) -> Found | None:
         between = way.between(sums.time_s, own.time_s)
         for number in range(FOLDS):
             left_out = fold == number
-            gains = solve(own, way.calmode, left_out)
+            gains = stefcal.solve(
+                np.where(left_out, 0, own.cross), np.where(left_out, 0, own.power),
+                iterations=ITERATIONS, calmode=way.calmode,
+            )  # fmt: skip
             gains *= np.exp(-1j * np.angle(gains[:, [refant]]))
             if way.normalised:
                 gains = _normalised(gains, np.asarray(own.power.any(axis=2)), way.series)

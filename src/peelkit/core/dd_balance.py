@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peelkit import memory
-from peelkit.core import dd_apply, dd_gains
+from peelkit.core import dd_apply, dd_gains, stefcal
 from peelkit.core.dd_bins import add_at, squared, summed
 from peelkit.core.dd_data import Block, blocks
 from peelkit.core.dd_gains import Key, Solutions
@@ -44,7 +44,7 @@ SMALL, SMALL_NOISE = 0.01, 1.5
 # --memory at most, with longer bins if need be.
 CELL_BYTES, SHARE = 24, 0.25
 
-# Iterations of the solve; each second one is averaged with the one before (StefCal).
+# Iterations of the solve.
 ITERATIONS = 60
 
 
@@ -121,16 +121,13 @@ class Normal:
         return normal
 
     def solve(self) -> NDArray[np.complex128]:
-        """X by StefCal (Salvini & Wijnholds 2014), shape (time, freq, antenna, hand); 1 without data."""
+        """X, shape (time, freq, antenna, hand); 1 without data."""
         cross = self.cross + np.conj(np.swapaxes(self.cross, 2, 3))
         power = self.power + np.swapaxes(self.power, 2, 3)
-        gains = np.ones((*cross.shape[:3], cross.shape[4]), dtype=np.complex128)
-        for number in range(ITERATIONS):
-            top = np.einsum("tfpqh,tfqh->tfph", cross, gains)
-            bottom = np.einsum("tfpqh,tfqh->tfph", power, np.abs(gains) ** 2)
-            fresh = np.divide(top, bottom, out=np.ones_like(top), where=bottom > 0)
-            gains = (gains + fresh) / 2 if number % 2 else fresh
-        return gains
+        gains = stefcal.solve(
+            np.moveaxis(cross, -1, 2), np.moveaxis(power, -1, 2), iterations=ITERATIONS
+        )
+        return np.moveaxis(gains, 2, -1)
 
 
 @dataclass(frozen=True)

@@ -138,9 +138,9 @@ def _ddsolve(
     else:
         plan = dd_delay.with_start(plan, scale, extra, progress)
         warnings += dd_delay.words(plan)
-        settled = plan
+        settled, before = plan, scale
         for number in range(MOST_PASSES):
-            plan, chosen = _with_intervals(settled, scale, extra, progress, spread)
+            plan, chosen = _with_intervals(settled, before, extra, progress, spread)
             if chosen is not None:
                 scale = dict(chosen.scale)
             groups, runs = dd_classes.solve(plan, scale, extra, progress, chosen, spread=spread)

@@ -150,28 +150,29 @@ def _left(regions: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
-def _fluxes(pair: Mapping[str, Any]) -> list[str]:
-    """Whether the other sources lost or won flux."""
+def _change(pair: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Share by which the fluxes of the other sources changed, and its error; None where too few are compared."""
     count, median = pair["sources_compared"], pair["flux_ratio_median"]
     if count < 3 or median is None:
-        return []
-    error = MEDIAN_ERROR * (pair["flux_ratio_scatter"] or 0.0) / math.sqrt(count)
-    off = median - 1
-    if abs(off) <= max(FLUX_SHARE, FLUX_SIGMA * error):
+        return None
+    return median - 1, MEDIAN_ERROR * (pair["flux_ratio_scatter"] or 0.0) / math.sqrt(count)
+
+
+def _fluxes(pair: Mapping[str, Any]) -> list[str]:
+    """Whether the other sources lost or won flux."""
+    change = _change(pair)
+    if change is None or abs(change[0]) <= max(FLUX_SHARE, FLUX_SIGMA * change[1]):
         return []
     return [
-        f"the other sources have {median:.3g} times the flux they had before ({count} compared): one of "
-        "the two images has them wrong"
+        f"the other sources have {pair['flux_ratio_median']:.3g} times the flux they had before "
+        f"({pair['sources_compared']} compared): one of the two images has them wrong"
     ]
 
 
 def _settled(pair: Mapping[str, Any]) -> bool | None:
     """Whether the other sources have the flux they had before; None where too few are compared."""
-    count, median = pair["sources_compared"], pair["flux_ratio_median"]
-    if count < 3 or median is None:
-        return None
-    error = MEDIAN_ERROR * (pair["flux_ratio_scatter"] or 0.0) / math.sqrt(count)
-    return bool(abs(median - 1) - error <= SETTLED_SHARE)
+    change = _change(pair)
+    return None if change is None else bool(abs(change[0]) - change[1] <= SETTLED_SHARE)
 
 
 def _held_out(solve: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peelkit.core import stefcal
 from peelkit.core.dd_bins import squared
 from peelkit.core.dd_data import Block, blocks, gather
 from peelkit.core.islands import noise_box_pixels
@@ -283,7 +284,11 @@ def _cell(
         for _ in range(ROUNDS if n_direction > 1 else 2):
             for number, sky in enumerate(skies):
                 others = _sum(skies, gains, leave_out=number)
-                gains[number] = stefcal(data - others, weight, sky, gains[number])
+                gains[number] = stefcal.solve(
+                    (weight * (data - others) * np.conj(sky)).sum(axis=2),
+                    (weight * squared(sky)).sum(axis=2),
+                    iterations=ITERATIONS, start=gains[number],
+                )  # fmt: skip
         left = data - _sum(skies, gains)
         scores.append(float((weight * squared(left)).sum()) / 2)
     return np.array(scores)
@@ -300,29 +305,3 @@ def _sum(
         if number != leave_out:
             total += gain[:, None, None] * sky * np.conj(gain)[None, :, None]
     return total
-
-
-def stefcal(
-    data: NDArray[np.complex128],
-    weight: NDArray[np.float64],
-    model: NDArray[np.complex128],
-    start: NDArray[np.complex128],
-) -> NDArray[np.complex128]:
-    """Gains of antennas by StefCal (Salvini & Wijnholds 2014, algorithm 1), shape (antenna,).
-
-    Parameters
-    ----------
-    data, weight, model : ndarray, shape (antenna, antenna, chan)
-        Both halves; weight 0 where there is none.
-    start : ndarray of complex, shape (antenna,)
-        To begin with.
-    """
-    cross = (weight * data * np.conj(model)).sum(axis=2)
-    power = (weight * squared(model)).sum(axis=2)
-    gains = start
-    for number in range(ITERATIONS):
-        top = cross @ gains
-        bottom = power @ squared(gains)
-        fresh = np.divide(top, bottom, out=gains.copy(), where=bottom > 0)
-        gains = (gains + fresh) / 2 if number % 2 else fresh
-    return np.asarray(gains)
